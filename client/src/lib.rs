@@ -1,0 +1,43 @@
+//! Reads the interval that a `truebound` agent publishes: while the agent's stated assumptions hold, true time
+//! lies in `[earliest, latest]` at the instant of the read.
+//!
+//! ```no_run
+//! let reader = truebound_client::Reader::open("/run/truebound/bound")?;
+//! let now = reader.now()?;
+//! // Certain order of two readings, on this host or on two: compare ends, never midpoints.
+//! # let earlier = now;
+//! if earlier.latest_ns < now.earliest_ns { /* `earlier` happened before `now` */ }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! How it holds together: the agent writes a [`Bound`] (two edges of *true time − raw time*, and how fast they may
+//! move apart) into a page in shared memory ([`page`]); a reader copies it, reads this host's CLOCK_MONOTONIC_RAW,
+//! checks that the copy was still the newest one *after* that read, and ages the edges by integer arithmetic that only
+//! ever rounds outward ([`bound`]). No system call, no allocation, no lock, no panic. Steps and slews of
+//! CLOCK_REALTIME cannot touch it.
+//!
+//! The byte layout is documented in `client/PAGE.md`.
+
+#![deny(unsafe_code)]
+
+pub mod bound;
+pub mod clock;
+pub mod interval;
+pub mod page;
+#[cfg(feature = "publish")]
+mod publish;
+pub mod reader;
+pub mod status;
+mod sys;
+
+pub use bound::{Bound, Edges};
+pub use clock::{MonotonicRaw, RawClock, VirtualClock};
+pub use interval::Interval;
+pub use reader::{OpenError, Reader, Unavailable};
+pub use status::{Reason, Status};
+
+#[cfg(feature = "publish")]
+pub use publish::{PublishError, Publisher};
+
+/// Where the agent publishes unless it is told otherwise.
+pub const DEFAULT_PAGE: &str = "/run/truebound/bound";

@@ -1,0 +1,139 @@
+//! The writer's side of the page: one inode for ever, one writer at a time.
+//!
+//! Readers map the file once and never look again, so the file is never truncated, renamed over or unlinked while it
+//! is a page of this layout. A new file is prepared under another name and linked into place whole.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::clock::{ClockKind, VirtualClock};
+use crate::page::{LAYOUT_VERSION, MAGIC, PAGE_BYTES, Page, Publication, header};
+use crate::reader::boot_id;
+use crate::sys::Mapping;
+
+/// Why the page cannot be published.
+#[derive(Debug)]
+pub enum PublishError {
+    /// A file operation failed: what was tried, and how it failed.
+    Io(PathBuf, io::Error),
+    /// Another agent holds the lock beside the page.
+    AnotherWriter(PathBuf),
+}
+
+impl std::fmt::Display for PublishError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PublishError::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            PublishError::AnotherWriter(path) => {
+                write!(
+                    f,
+                    "{} is locked: another agent publishes there; stop it or use another --runtime-dir",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+/// Owns a page for writing. Dropping it leaves the last publication in place.
+pub struct Publisher {
+    mapping: Mapping,
+    _lock: File,
+}
+
+impl Publisher {
+    /// Creates the page at `path`, or continues the one that is there. `virtual_clock` is `None` for
+    /// CLOCK_MONOTONIC_RAW.
+    ///
+    /// # Errors
+    /// [`PublishError`]: no permission, or another agent.
+    pub fn open(path: &Path, virtual_clock: Option<VirtualClock>) -> Result<Self, PublishError> {
+        let lock = take_lock(&path.with_extension("lock"))?;
+        let failed = |error| PublishError::Io(path.to_owned(), error);
+        let boot = boot_id().map_err(failed)?;
+        if !is_usable(path) {
+            create(path).map_err(failed)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+        file.set_permissions(PermissionsExt::from_mode(0o644)).map_err(failed)?;
+        let mapping = Mapping::new(&file, true).map_err(failed)?;
+        let publisher = Publisher { mapping, _lock: lock };
+        publisher.write_header(boot, virtual_clock);
+        Ok(publisher)
+    }
+
+    /// Publishes.
+    pub fn publish(&self, publication: &Publication) {
+        if let Some(page) = Page::new(self.mapping.words()) {
+            page.publish(publication);
+        }
+    }
+
+    /// What the page says now: the last words of the previous run right after [`Publisher::open`].
+    #[must_use]
+    pub fn last(&self) -> Option<Publication> {
+        Page::new(self.mapping.words())?.publication()
+    }
+
+    /// A page of another boot or another clock says nothing: its generation goes back to zero before anything else
+    /// changes, so that no reader can combine the old bound with the new identity.
+    fn write_header(&self, boot: [u64; 2], virtual_clock: Option<VirtualClock>) {
+        let Some(page) = Page::new(self.mapping.words()) else {
+            return;
+        };
+        let kind = if virtual_clock.is_some() { ClockKind::Virtual } else { ClockKind::MonotonicRaw };
+        let parameters = virtual_clock.map_or([0; 6], VirtualClock::to_words);
+        let mut wanted = vec![(header::BOOT_ID, boot[0]), (header::BOOT_ID + 1, boot[1]), (header::CLOCK, kind as u64)];
+        wanted.extend((header::VIRTUAL_CLOCK..).zip(parameters.map(i64::cast_unsigned)));
+        if wanted.iter().all(|&(index, word)| page.header(index) == word) {
+            return;
+        }
+        page.set_header(header::GENERATION, 0);
+        for (index, word) in wanted {
+            page.set_header(index, word);
+        }
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File, PublishError> {
+    let failed = |error| PublishError::Io(path.to_owned(), error);
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o644).open(path).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(PublishError::AnotherWriter(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// A page of this layout, long enough, whatever it says.
+fn is_usable(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    let Ok(facts) = file.metadata() else {
+        return false;
+    };
+    if !facts.is_file() || facts.size() < PAGE_BYTES as u64 {
+        return false;
+    }
+    let Ok(mapping) = Mapping::new(&file, false) else {
+        return false;
+    };
+    Page::new(mapping.words())
+        .is_some_and(|page| page.header(header::MAGIC) == MAGIC && page.header(header::VERSION) == LAYOUT_VERSION)
+}
+
+/// Puts a whole, empty page in place of whatever is at `path`.
+fn create(path: &Path) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&fresh)?;
+    let mut bytes = vec![0; PAGE_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC.to_ne_bytes());
+    bytes[8..16].copy_from_slice(&LAYOUT_VERSION.to_ne_bytes());
+    file.write_all(&bytes)?;
+    std::fs::rename(&fresh, path)
+}

@@ -1,0 +1,61 @@
+//! This crate's only unsafe code: reading CLOCK_MONOTONIC_RAW and mapping the page.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+use crate::page::{PAGE_BYTES, PAGE_WORDS};
+
+/// CLOCK_MONOTONIC_RAW in ns, through the vDSO.
+#[inline]
+pub(crate) fn monotonic_raw_ns() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a live, aligned timespec that the call may write; it reads nothing of ours.
+    let _ = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &raw mut now) };
+    // The only failures are a bad pointer and an unknown clock; this clock exists since Linux 2.6.28.
+    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+}
+
+/// A shared mapping of one page file. Unmapped when dropped.
+pub(crate) struct Mapping {
+    start: NonNull<AtomicU64>,
+}
+
+// SAFETY: the mapping is plain shared memory that is only touched through atomics, and it lives until the drop.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; all access through `&self` is atomic.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps the first page of `file`, for reading or for reading and writing.
+    pub(crate) fn new(file: &File, writable: bool) -> io::Result<Mapping> {
+        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        // SAFETY: a fresh mapping at an address of the kernel's choice; `file` is open for the call.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), PAGE_BYTES, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Mapping { start })
+    }
+
+    /// The mapped words. A reader's mapping is never stored to: its `Page` has no writing method.
+    #[inline]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `start` is page aligned, PAGE_WORDS * 8 bytes are mapped until the drop, every bit pattern is a
+        // valid AtomicU64, and other processes touch the same memory only by aligned 64-bit atomics. The file was at
+        // least this long when it was mapped, and the agent never truncates it.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), PAGE_WORDS) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `new` mapped; no reference into it outlives `self`.
+        let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), PAGE_BYTES) };
+    }
+}

@@ -1,0 +1,107 @@
+//! What happened, as types; the shell puts them into words.
+
+use std::net::SocketAddr;
+
+use truebound_client::{Reason, Status};
+
+use crate::io::AssociationId;
+
+/// Something an operator may want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The status or its reason changed.
+    Status {
+        /// Now.
+        status: Status,
+        /// Why.
+        reason: Reason,
+    },
+    /// Earlier intervals are withdrawn.
+    NewEpoch {
+        /// The new number.
+        epoch: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// An association began.
+    Added {
+        /// Which.
+        association: AssociationId,
+        /// The source's name.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// An association ended.
+    Removed {
+        /// Which.
+        association: AssociationId,
+    },
+    /// A source answers (again), or no longer does.
+    Reachable {
+        /// Which.
+        association: AssociationId,
+        /// Does it?
+        reachable: bool,
+    },
+    /// The vote turned against a source, or back.
+    Verdict {
+        /// Which.
+        association: AssociationId,
+        /// Falseticker now?
+        falseticker: bool,
+        /// How far its interval is from the voted region, ns; 0 when it touches it.
+        distance_ns: i64,
+    },
+    /// A source contradicts its own past.
+    SelfContradiction {
+        /// Which.
+        association: AssociationId,
+        /// By how much the constraints exclude each other, ns.
+        by_ns: i64,
+    },
+    /// The server asked us to poll less, or to go away.
+    KissOfDeath {
+        /// Which.
+        association: AssociationId,
+        /// The four characters of the kiss code.
+        code: [u8; 4],
+    },
+    /// CLOCK_REALTIME was stepped or slewed under a stamp; the stamp was not used.
+    StampDropped {
+        /// Which association's.
+        association: AssociationId,
+    },
+    /// An audit of BOUND §7 failed.
+    Audit {
+        /// Which one.
+        what: Audit,
+        /// By how much: ns, or 2⁻⁴⁰ s/s for frequencies.
+        by: i64,
+    },
+    /// A source's name has no address.
+    Unresolved {
+        /// The source's name.
+        name: String,
+    },
+    /// The disciplined clock was stepped.
+    Stepped {
+        /// By how much, ns.
+        ns: i64,
+    },
+}
+
+/// The permanent audits of BOUND §7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audit {
+    /// The estimated frequency left the proved interval.
+    Frequency,
+    /// The region from user stamps alone excludes the published one.
+    KernelFree,
+    /// The joint region is suspiciously narrow.
+    Narrow,
+    /// The estimate lies outside the region.
+    Estimate,
+    /// The frequency left the spread of this boot (D).
+    Spread,
+}

@@ -1,0 +1,235 @@
+//! What goes into the core and what comes out: the whole interface between the agent and any world, real or simulated.
+
+use std::net::{IpAddr, SocketAddr};
+
+use truebound_client::bound::Bound;
+use truebound_client::page::Publication;
+
+use crate::event::Event;
+use crate::settings::{Settings, SourceSettings};
+use crate::time::{RawTime, RealTime};
+
+/// One relation with one address. Numbers are never reused within a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AssociationId(pub u32);
+
+/// Which socket a datagram came from or goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SocketId {
+    /// The association's own socket, connected to its server; the shell opens it at the first use.
+    Client(AssociationId),
+    /// A socket of the responder: index of the listening address.
+    Server(u16),
+}
+
+/// Names one transmission, so that its stamps find back to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TxToken(pub u64);
+
+/// One RAW, REALTIME, RAW reading, and what the kernel said of REALTIME's rate around it.
+///
+/// CLOCK_REALTIME showed `real` at some raw instant in `[before, after]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrossReading {
+    /// Raw time read just before.
+    pub before: RawTime,
+    /// CLOCK_REALTIME.
+    pub real: RealTime,
+    /// Raw time read just after (rounded up, so that the instant is not later).
+    pub after: RawTime,
+    /// The rate that the kernel gives CLOCK_REALTIME.
+    pub rate: KernelRate,
+    /// CLOCK_REALTIME was set since the previous reading (timerfd cancelled).
+    pub was_set: bool,
+}
+
+/// How fast the kernel lets CLOCK_REALTIME run against raw time, as adjtimex(2) reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelRate {
+    /// Frequency and tick are in force and no phase slew is under way: rate − 1, in parts per billion, rounded.
+    Steady {
+        /// (tick − nominal)/nominal + freq, ppb.
+        ppb: i64,
+    },
+    /// A phase slew is under way, or adjtimex(2) cannot be read: anything up to the kernel's limits.
+    Unknown,
+}
+
+/// What the host is, as far as raw time depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostState {
+    /// Name of the kernel's clocksource, zero padded.
+    pub clocksource: [u8; 16],
+    /// CLOCK_BOOTTIME − CLOCK_MONOTONIC: time spent suspended, ns.
+    pub suspended_ns: i64,
+}
+
+/// A datagram with its stamps.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// Where it arrived.
+    pub socket: SocketId,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The local address it was sent to, where known.
+    pub to: Option<IpAddr>,
+    /// Its bytes.
+    pub data: &'a [u8],
+    /// The kernel's receive stamp, if there was one.
+    pub kernel: Option<RealTime>,
+    /// Raw time read after it was received.
+    pub user_after: RawTime,
+}
+
+/// Something happens to the agent.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram arrived.
+    Received(Received<'a>),
+    /// A datagram left. A second one with the same token brings a late stamp.
+    Sent {
+        /// Which.
+        token: TxToken,
+        /// Raw time read before the send call.
+        user_before: RawTime,
+        /// Raw time read after the send call (or, with a stamp, after the stamp was read).
+        user_after: RawTime,
+        /// The kernel's transmit stamp, if it is there.
+        kernel: Option<RealTime>,
+    },
+    /// A datagram could not be sent.
+    Unsent {
+        /// Which.
+        token: TxToken,
+    },
+    /// REALTIME was read against raw time.
+    CrossStamped(CrossReading),
+    /// The host's state, at the start and whenever it changes.
+    Host(HostState),
+    /// A name was resolved, or was not (no addresses).
+    Resolved {
+        /// Index of the source in the settings.
+        source: u32,
+        /// Its addresses.
+        addresses: Vec<SocketAddr>,
+    },
+    /// The operator changed the configuration.
+    Reconfigured(Box<Settings>),
+    /// The page of a previous run of this boot still holds a bound under the same assumptions.
+    Restored {
+        /// It.
+        bound: Bound,
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// A command from the control socket.
+    Control(Control),
+    /// A deadline passed.
+    Wakeup,
+}
+
+/// Run-time control.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Control {
+    /// Send a burst to every source now.
+    Burst,
+    /// Step the disciplined clock onto the estimate, if the policy allows it.
+    MakeStep,
+    /// Add a source.
+    AddSource(Box<SourceSettings>),
+    /// Remove the source of this name.
+    RemoveSource(String),
+}
+
+/// The largest datagram the core sends.
+pub const MAX_DATAGRAM: usize = 128;
+
+/// A datagram to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Through which socket.
+    pub socket: SocketId,
+    /// To whom.
+    pub to: SocketAddr,
+    /// From which local address, on a responder's socket.
+    pub from: Option<IpAddr>,
+    /// Its bytes.
+    pub data: Datagram,
+    /// Names it in [`Input::Sent`].
+    pub token: TxToken,
+    /// Eight bytes at this offset of the datagram identify it in the error queue.
+    pub cookie_at: usize,
+}
+
+/// Bytes of a datagram, inline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Datagram {
+    bytes: [u8; MAX_DATAGRAM],
+    len: usize,
+}
+
+impl Datagram {
+    /// A copy of `bytes`; what does not fit is cut off.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        let len = bytes.len().min(MAX_DATAGRAM);
+        let mut own = [0; MAX_DATAGRAM];
+        own[..len].copy_from_slice(&bytes[..len]);
+        Datagram { bytes: own, len }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl std::fmt::Debug for Datagram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Datagram({} bytes)", self.len)
+    }
+}
+
+/// What to do to the disciplined clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Steer {
+    /// Run the clock at `rate` (disciplined seconds per raw second, minus one) from now on.
+    Rate {
+        /// 2⁻⁴⁰ s/s.
+        rate: i64,
+    },
+    /// Add `ns` to the clock at once.
+    Step {
+        /// Positive moves it forward.
+        ns: i64,
+    },
+}
+
+/// What the agent wants done. Drain until [`Output::WakeAt`].
+#[derive(Debug)]
+pub enum Output {
+    /// Send a datagram, reading CLOCK_REALTIME against raw time before.
+    Transmit(Transmit),
+    /// Read CLOCK_REALTIME against raw time and say what it was.
+    ReadCross,
+    /// Look up a name.
+    Resolve {
+        /// Index of the source in the settings.
+        source: u32,
+        /// The name.
+        host: String,
+        /// The port to put into the addresses.
+        port: u16,
+    },
+    /// Close the association's socket.
+    Close(AssociationId),
+    /// Steer the disciplined clock.
+    Steer(Steer),
+    /// Write this to the page.
+    Publish(Box<Publication>),
+    /// Tell somebody.
+    Event(Event),
+    /// Nothing more until an input or this instant.
+    WakeAt(RawTime),
+}

@@ -1,0 +1,194 @@
+//! TAI − UTC: the table of leap seconds, and how far it can be trusted.
+//!
+//! A table has an expiry: beyond it, the next *possible* leap is the end of the next June or December (UTC). From that
+//! instant on the offset is in doubt by one second, which a reader of the page sees as [`UtcOffset::UNKNOWN`].
+
+use truebound_client::page::UtcOffset;
+
+use crate::time::{NS_PER_S, TaiTime, UtcTime};
+
+/// One line of the table: from this instant on, TAI − UTC is this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeapEntry {
+    /// Unix time at which the offset begins to hold, s.
+    pub from_unix_s: i64,
+    /// TAI − UTC, s.
+    pub offset_s: i32,
+}
+
+/// TAI − UTC over time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeapTable {
+    entries: Vec<LeapEntry>,
+    expires_unix_s: i64,
+}
+
+/// 2017-01-01T00:00:00Z, the last leap second before this was written.
+const LAST_LEAP: LeapEntry = LeapEntry { from_unix_s: 1_483_228_800, offset_s: 37 };
+/// 2027-06-28T00:00:00Z: no leap second is announced before (IERS Bulletin C 72 covers December 2026).
+const BUILT_IN_EXPIRY_UNIX_S: i64 = 1_798_416_000;
+
+impl Default for LeapTable {
+    fn default() -> Self {
+        LeapTable { entries: vec![LAST_LEAP], expires_unix_s: BUILT_IN_EXPIRY_UNIX_S }
+    }
+}
+
+impl LeapTable {
+    /// Reads the text of a `leap-seconds.list` (NTP seconds and offsets, `#@` is the expiry). `None` if it has no
+    /// entry, no expiry, or a line that is not of that form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<LeapTable> {
+        const NTP_TO_UNIX_S: i64 = 2_208_988_800;
+        let mut entries: Vec<LeapEntry> = Vec::new();
+        let mut expires_unix_s = None;
+        for line in text.lines() {
+            if let Some(expiry) = line.strip_prefix("#@") {
+                expires_unix_s = Some(expiry.trim().parse::<i64>().ok()?.checked_sub(NTP_TO_UNIX_S)?);
+                continue;
+            }
+            let mut fields = line.split('#').next()?.split_whitespace();
+            let Some(from) = fields.next() else { continue };
+            let from_unix_s = from.parse::<i64>().ok()?.checked_sub(NTP_TO_UNIX_S)?;
+            let offset_s = fields.next()?.parse().ok().filter(|offset| (0..1000).contains(offset))?;
+            if entries.last().is_some_and(|last| last.from_unix_s >= from_unix_s) {
+                return None;
+            }
+            entries.push(LeapEntry { from_unix_s, offset_s });
+        }
+        if entries.is_empty() {
+            return None;
+        }
+        Some(LeapTable { entries, expires_unix_s: expires_unix_s? })
+    }
+
+    /// The TAI instant of the table's expiry.
+    #[must_use]
+    pub fn expiry(&self) -> TaiTime {
+        self.to_tai(UtcTime::from_ns(self.expires_unix_s.saturating_mul(NS_PER_S)))
+    }
+
+    /// TAI − UTC in force at `utc`, s. Before the first entry, the first entry's.
+    #[must_use]
+    pub fn offset_s(&self, utc: UtcTime) -> i32 {
+        let unix_s = utc.as_ns().div_euclid(NS_PER_S);
+        let after = self.entries.partition_point(|entry| entry.from_unix_s <= unix_s);
+        self.entries[after.saturating_sub(1)].offset_s
+    }
+
+    /// A source's Unix time on TAI, by this table.
+    #[must_use]
+    pub fn to_tai(&self, utc: UtcTime) -> TaiTime {
+        TaiTime::from_ns(utc.as_ns().saturating_add(i64::from(self.offset_s(utc)) * NS_PER_S))
+    }
+
+    /// A TAI instant as Unix time, by this table.
+    #[must_use]
+    pub fn to_utc(&self, tai: TaiTime) -> UtcTime {
+        let by = |offset_s: i32| UtcTime::from_ns(tai.as_ns().saturating_sub(i64::from(offset_s) * NS_PER_S));
+        let last = self.entries.iter().rev().find(|entry| by(entry.offset_s).as_ns() >= entry.from_unix_s * NS_PER_S);
+        by(last.unwrap_or(&self.entries[0]).offset_s)
+    }
+
+    /// The offset now, and the next known or possible change, for the page.
+    #[must_use]
+    pub fn around(&self, tai: TaiTime) -> UtcOffset {
+        let utc = self.to_utc(tai);
+        let offset_s = self.offset_s(utc);
+        let unix_s = utc.as_ns().div_euclid(NS_PER_S);
+        let change = |at_unix_s: i64, after_s| UtcOffset {
+            offset_s,
+            after_s,
+            change_at_ns: at_unix_s.saturating_add(i64::from(offset_s)).saturating_mul(NS_PER_S),
+        };
+        match self.entries.iter().find(|entry| entry.from_unix_s > unix_s) {
+            Some(next) => change(next.from_unix_s, next.offset_s),
+            None => change(next_possible_leap(self.expires_unix_s), UtcOffset::UNKNOWN),
+        }
+    }
+}
+
+/// The end of the June or December in or after which `unix_s` lies: the first instant of July or January.
+fn next_possible_leap(unix_s: i64) -> i64 {
+    let mut year = 1970;
+    loop {
+        for half_year in [days_before(year) + days_to_july(year), days_before(year + 1)] {
+            if half_year * 86_400 >= unix_s {
+                return half_year * 86_400;
+            }
+        }
+        year += 1;
+        if year > 9999 {
+            return i64::MAX / NS_PER_S;
+        }
+    }
+}
+
+/// Days from 1970-01-01 to the first of January of `year` (Gregorian).
+fn days_before(year: i64) -> i64 {
+    let y = year - 1;
+    (year - 1970) * 365 + (y / 4 - 492) - (y / 100 - 19) + (y / 400 - 4)
+}
+
+fn days_to_july(year: i64) -> i64 {
+    let is_leap_year = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    181 + i64::from(is_leap_year)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "#\tcomment\n#@\t3991593600\n2272060800\t10\t# 1 Jan 1972\n2287785600\t11\t# 1 Jul 1972\n";
+
+    #[test]
+    fn a_list_is_read_with_its_expiry() {
+        let table = LeapTable::parse(LIST).expect("well formed");
+        assert_eq!(table.expires_unix_s, 3_991_593_600 - 2_208_988_800);
+        let july_1972 = 2_287_785_600 - 2_208_988_800;
+        assert_eq!(table.offset_s(UtcTime::from_ns((july_1972 - 1) * NS_PER_S)), 10);
+        assert_eq!(table.offset_s(UtcTime::from_ns(july_1972 * NS_PER_S)), 11);
+    }
+
+    #[test]
+    fn a_broken_list_is_refused() {
+        for broken in [
+            "",
+            "#@ 3991593600\n",
+            "2272060800 10\n",
+            "#@ x\n2272060800 10\n",
+            "#@ 1\n2272060800 ten\n",
+            "#@ 1\n2287785600 11\n2272060800 10\n",
+        ] {
+            assert_eq!(LeapTable::parse(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn tai_and_utc_convert_back_and_forth_around_a_leap() {
+        let table = LeapTable::parse(LIST).expect("well formed");
+        let leap_s = 2_287_785_600 - 2_208_988_800;
+        for unix_s in [leap_s - 2, leap_s, leap_s + 1] {
+            let utc = UtcTime::from_ns(unix_s * NS_PER_S + 5);
+            assert_eq!(table.to_utc(table.to_tai(utc)), utc);
+        }
+    }
+
+    #[test]
+    fn after_the_expiry_the_next_half_year_is_in_doubt() {
+        // 2027-07-01T00:00:00Z is the first possible leap after the built-in expiry.
+        let table = LeapTable::default();
+        let now = table.to_tai(UtcTime::from_ns(1_790_000_000 * NS_PER_S));
+        let around = table.around(now);
+        assert_eq!((around.offset_s, around.after_s), (37, UtcOffset::UNKNOWN));
+        assert_eq!(around.change_at_ns, (1_814_400_000 + 37) * NS_PER_S);
+    }
+
+    #[test]
+    fn a_known_leap_is_announced() {
+        let table = LeapTable::parse(LIST).expect("well formed");
+        let leap_s = 2_287_785_600 - 2_208_988_800;
+        let around = table.around(table.to_tai(UtcTime::from_ns((leap_s - 100) * NS_PER_S)));
+        assert_eq!(around, UtcOffset { offset_s: 10, after_s: 11, change_at_ns: (leap_s + 10) * NS_PER_S });
+    }
+}

@@ -1,0 +1,236 @@
+//! What an operator decides, parsed: every value here is legal, every default is stated here and nowhere else.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::leap::LeapTable;
+use crate::time::NS_PER_S;
+use crate::units::FreqError;
+
+/// Everything that steers the agent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// What is assumed of this host's oscillator (BOUND A1).
+    pub oscillator: Oscillator,
+    /// Terms and limits of the published bound.
+    pub bound: BoundSettings,
+    /// The sources, in the order of the file.
+    pub sources: Vec<SourceSettings>,
+    /// How many independence groups may lie; `None`: ⌊(n−1)/2⌋.
+    pub max_liars: Option<u32>,
+    /// The responder, off by default.
+    pub server: Option<ServerSettings>,
+    /// Which clock is steered.
+    pub discipline: Discipline,
+    /// How the disciplined clock is steered.
+    pub servo: ServoSettings,
+    /// TAI − UTC, past and announced.
+    pub leap: LeapTable,
+}
+
+/// A1: what the oscillator under raw time can do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Oscillator {
+    /// Ω: |dθ/dT| never exceeds this.
+    pub freq_limit: FreqError,
+    /// A: the frequency changes by at most this per second, 1/s.
+    pub wander_per_s: f64,
+    /// D: within one boot the frequency stays within this of itself.
+    pub freq_spread: FreqError,
+    /// J: phase noise, s per √s.
+    pub phase_noise_s: f64,
+}
+
+impl Oscillator {
+    /// An uncompensated crystal in a server: the default class.
+    pub const XO: Oscillator = Oscillator::class(1e-7, 50.0);
+    /// A temperature-compensated crystal.
+    pub const TCXO: Oscillator = Oscillator::class(1e-9, 5.0);
+    /// An oven-controlled crystal.
+    pub const OCXO: Oscillator = Oscillator::class(1e-9, 0.5);
+    /// A virtual machine's clocksource; D is the operator's word.
+    pub const VM: Oscillator = Oscillator::class(3e-7, 100.0);
+
+    const fn class(wander_per_s: f64, spread_ppm: f64) -> Self {
+        Oscillator {
+            freq_limit: FreqError::from_ppm(1000.0),
+            wander_per_s,
+            freq_spread: FreqError::from_ppm(spread_ppm),
+            phase_noise_s: 3e-8,
+        }
+    }
+}
+
+impl Default for Oscillator {
+    fn default() -> Self {
+        Oscillator::XO
+    }
+}
+
+/// Terms and limits of the published bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundSettings {
+    /// e_cpu: how much raw clocks of different CPUs may differ, ns; charged once per edge.
+    pub cpu_error_ns: i64,
+    /// The bound is void this long after the last publication, ns.
+    pub max_holdover_ns: i64,
+    /// At least this often something is published, ns.
+    pub publish_interval_ns: i64,
+    /// Constraints older than this, counted from the newest, are forgotten, ns.
+    pub memory_ns: i64,
+}
+
+impl Default for BoundSettings {
+    fn default() -> Self {
+        BoundSettings {
+            cpu_error_ns: 50,
+            max_holdover_ns: 3600 * NS_PER_S,
+            publish_interval_ns: NS_PER_S,
+            memory_ns: 1024 * NS_PER_S,
+        }
+    }
+}
+
+/// One line of the operator's list of sources.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceSettings {
+    /// Unique name, for status and control.
+    pub name: String,
+    /// What it is.
+    pub kind: SourceKind,
+    /// Shortest polling interval, ns; `None`: 1 s on private addresses, 16 s otherwise.
+    pub poll_min_ns: Option<i64>,
+    /// Longest polling interval, ns; `None`: the same as the shortest.
+    pub poll_max_ns: Option<i64>,
+    /// Requests in the burst at the start; 0 for none.
+    pub burst: u8,
+    /// Ask for interleaved mode (RFC 9769).
+    pub interleaved: bool,
+    /// The operator's word that this source is truthful (BOUND §4).
+    pub trust: bool,
+    /// Independence group; `None`: by (refid, stratum), or by address at stratum 1.
+    pub group: Option<String>,
+    /// Added to the source's claim, ns; `None`: 0 on loopback and for other agents, 25 µs otherwise.
+    pub claim_floor_ns: Option<i64>,
+    /// The source is another truebound agent: ask it for its exact half-width in an extension field.
+    pub agent: bool,
+    /// Answers that claim a root distance beyond this are not used, ns.
+    pub max_distance_ns: i64,
+}
+
+impl SourceSettings {
+    /// A source with every default.
+    #[must_use]
+    pub fn new(name: impl Into<String>, kind: SourceKind) -> Self {
+        SourceSettings {
+            name: name.into(),
+            kind,
+            poll_min_ns: None,
+            poll_max_ns: None,
+            burst: 8,
+            interleaved: true,
+            trust: false,
+            group: None,
+            claim_floor_ns: None,
+            agent: false,
+            max_distance_ns: 1_500_000_000,
+        }
+    }
+}
+
+/// What a source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// An NTP server, by name or address.
+    Server {
+        /// Name or address.
+        host: String,
+        /// UDP port.
+        port: u16,
+    },
+    /// A name with many addresses, of which up to `count` are used, each a source of its own.
+    Pool {
+        /// Name.
+        host: String,
+        /// UDP port.
+        port: u16,
+        /// How many; unresolved ones count as silent groups.
+        count: u8,
+    },
+    /// This host's own CLOCK_REALTIME as it stands when the agent starts, by the operator's word: the root of an
+    /// isolated network. Followed in raw time from then on.
+    Local {
+        /// Added to CLOCK_REALTIME, ns.
+        shift_ns: i64,
+        /// |this clock − true time| never exceeds this, ns.
+        error_ns: i64,
+    },
+}
+
+/// The NTPv4 responder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// Who is answered; the longest matching prefix of both lists decides.
+    pub allow: Vec<Prefix>,
+    /// Who is not answered.
+    pub deny: Vec<Prefix>,
+}
+
+/// An address prefix such as 192.0.2.0/24.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Network address.
+    pub address: IpAddr,
+    /// Significant bits.
+    pub bits: u8,
+}
+
+impl Prefix {
+    /// Does `address` lie in this prefix? IPv4-mapped IPv6 addresses count as IPv4.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(a)) => {
+                let shift = 32u32.saturating_sub(u32::from(self.bits));
+                u32::from(net).checked_shr(shift).unwrap_or(0) == u32::from(a).checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V6(net), IpAddr::V6(a)) => {
+                let shift = 128u32.saturating_sub(u32::from(self.bits));
+                u128::from(net).checked_shr(shift).unwrap_or(0) == u128::from(a).checked_shr(shift).unwrap_or(0)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Which clock the agent steers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discipline {
+    /// None: another daemon may.
+    #[default]
+    Observe,
+    /// A virtual clock beside the kernel's; truth is known exactly.
+    Virtual,
+}
+
+/// The servo of the disciplined clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ServoSettings {
+    /// A phase error is removed in about this time, ns.
+    pub time_constant_ns: i64,
+    /// Never slew faster than this beyond the frequency correction.
+    pub max_slew: FreqError,
+    /// Offsets beyond this are stepped away on the first update, ns.
+    pub step_threshold_ns: i64,
+}
+
+impl Default for ServoSettings {
+    fn default() -> Self {
+        ServoSettings {
+            time_constant_ns: 2 * NS_PER_S,
+            max_slew: FreqError::from_ppm(500.0),
+            step_threshold_ns: 1_000_000,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Packets: bytes checked first, meaning second.
+
+pub mod ntp;
