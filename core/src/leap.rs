@@ -25,8 +25,8 @@ pub struct LeapTable {
 
 /// 2017-01-01T00:00:00Z, the last leap second before this was written.
 const LAST_LEAP: LeapEntry = LeapEntry { from_unix_s: 1_483_228_800, offset_s: 37 };
-/// 2027-06-28T00:00:00Z: no leap second is announced before (IERS Bulletin C 72 covers December 2026).
-const BUILT_IN_EXPIRY_UNIX_S: i64 = 1_798_416_000;
+/// 2027-06-28T00:00:00Z: the expiry of the leap-seconds.list in tzdata 2026f, which announces none until then.
+const BUILT_IN_EXPIRY_UNIX_S: i64 = 1_814_140_800;
 
 impl Default for LeapTable {
     fn default() -> Self {

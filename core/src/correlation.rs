@@ -1,0 +1,199 @@
+//! From a CLOCK_REALTIME stamp to an interval of raw time (BOUND §2).
+//!
+//! The kernel stamps packets in CLOCK_REALTIME, which anybody may step or slew. So every stamp is bracketed by readings
+//! of both clocks, before and after it. Reading i says: REALTIME showed `real` at a raw instant in `[before, after]`.
+//! If REALTIME runs at rate 1 + r against raw time, a stamp S was taken at
+//!
+//! ```text
+//! T ∈ [before_i + (S − real_i)/(1 + r),  after_i + (S − real_i)/(1 + r)]        for some r in the range in force
+//! ```
+//! and T lies in the intersection over the readings on both sides. The range in force is what the kernel itself reports
+//! (frequency and tick, the same at every reading used, no phase slew under way) with 600 ppm to spare for adjtime(3)
+//! and the kernel's own dithering; in any other case ±25 %, the kernel's hard limit. An empty intersection means that
+//! somebody stepped or slewed REALTIME under the stamp: the stamp is dropped. So it is when the clock was set between
+//! the readings. What remains undetected is a slew there *and back* within one exchange, by two adjtimex(2) calls; a
+//! process that does that is outside assumption A3.
+
+use std::collections::VecDeque;
+
+use crate::io::{CrossReading, KernelRate};
+use crate::time::{RawSpan, RealTime};
+use crate::units::{to_f64, to_i64};
+
+/// Readings kept: at most so many are between a request and its answer.
+const KEPT: usize = 64;
+/// Readings used on each side of a stamp: more narrow the interval by a few ns only.
+const USED_PER_SIDE: usize = 3;
+/// adjtime(3) slews at 500 ppm; the rest is for the kernel's dithering of its multiplier.
+const STEADY_MARGIN: f64 = 600e-6;
+/// The kernel's limit for tick and phase slews together.
+const UNKNOWN_MARGIN: f64 = 0.25;
+
+/// What a stamp is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mapped {
+    /// It was taken in this span of raw time.
+    Span(RawSpan),
+    /// There is no reading on one of its sides.
+    Unbracketed,
+    /// The readings contradict each other or the user stamps: not used.
+    Contradicted,
+}
+
+/// Recent readings of REALTIME against raw time, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Correlation {
+    readings: VecDeque<CrossReading>,
+}
+
+impl Correlation {
+    /// Remembers a reading.
+    pub(crate) fn push(&mut self, reading: CrossReading) {
+        if self.readings.len() == KEPT {
+            self.readings.pop_front();
+        }
+        self.readings.push_back(reading);
+    }
+
+    /// The newest reading.
+    pub(crate) fn newest(&self) -> Option<&CrossReading> {
+        self.readings.back()
+    }
+
+    /// Forgets everything: raw time is another clock now.
+    pub(crate) fn clear(&mut self) {
+        self.readings.clear();
+    }
+
+    /// Where in raw time `stamp` was taken, knowing from user-space readings that it was in `user`.
+    pub(crate) fn map(&self, stamp: RealTime, user: RawSpan) -> Mapped {
+        let (used, was_set) = self.around(user);
+        let is_before = |reading: &&CrossReading| reading.after <= user.early;
+        if !used.iter().any(is_before) || used.iter().all(is_before) {
+            return Mapped::Unbracketed;
+        }
+        if was_set {
+            return Mapped::Contradicted;
+        }
+        let rates = rates_in_force(&used);
+        let mut span = user;
+        for reading in used {
+            match span.intersect(by_reading(reading, stamp, rates)) {
+                Some(narrower) => span = narrower,
+                None => return Mapped::Contradicted,
+            }
+        }
+        Mapped::Span(span)
+    }
+
+    /// The last readings that ended before `user`, the first that began after it, and whether the clock was set
+    /// between them.
+    fn around(&self, user: RawSpan) -> (Vec<&CrossReading>, bool) {
+        let first_inside = self.readings.partition_point(|reading| reading.after <= user.early);
+        let first_after = self.readings.partition_point(|reading| reading.before < user.late);
+        let start = first_inside.saturating_sub(USED_PER_SIDE);
+        let end = (first_after + USED_PER_SIDE).min(self.readings.len());
+        let was_set = self.readings.range((start + 1).min(end)..end).any(|reading| reading.was_set);
+        let before = self.readings.range(start..first_inside.min(end));
+        let after = self.readings.range(first_after.min(end)..end);
+        (before.chain(after).collect(), was_set)
+    }
+}
+
+/// Least and greatest r, with 1 + r the rate of REALTIME against raw time.
+fn rates_in_force(used: &[&CrossReading]) -> (f64, f64) {
+    let first = used.first().map(|reading| reading.rate);
+    match first {
+        Some(KernelRate::Steady { ppb }) if used.iter().all(|reading| Some(reading.rate) == first) => {
+            let rate = to_f64(ppb) * 1e-9;
+            ((rate - STEADY_MARGIN).max(-UNKNOWN_MARGIN), (rate + STEADY_MARGIN).min(UNKNOWN_MARGIN))
+        }
+        _ => (-UNKNOWN_MARGIN, UNKNOWN_MARGIN),
+    }
+}
+
+fn by_reading(reading: &CrossReading, stamp: RealTime, (slow, fast): (f64, f64)) -> RawSpan {
+    let elapsed = to_f64(stamp.ns_since(reading.real));
+    let (a, b) = (elapsed / (1.0 + slow), elapsed / (1.0 + fast));
+    RawSpan {
+        early: reading.before.plus_ns(to_i64(a.min(b).floor()).saturating_sub(1)),
+        late: reading.after.plus_ns(to_i64(a.max(b).ceil()).saturating_add(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::RawTime;
+
+    const STEADY: KernelRate = KernelRate::Steady { ppb: 0 };
+
+    fn reading(raw: i64, real: i64, rate: KernelRate) -> CrossReading {
+        CrossReading {
+            before: RawTime::from_ns(raw - 20),
+            real: RealTime::from_ns(real),
+            after: RawTime::from_ns(raw + 20),
+            rate,
+            was_set: false,
+        }
+    }
+
+    fn span(early: i64, late: i64) -> RawSpan {
+        RawSpan { early: RawTime::from_ns(early), late: RawTime::from_ns(late) }
+    }
+
+    fn correlation(readings: &[CrossReading]) -> Correlation {
+        let mut correlation = Correlation::default();
+        readings.iter().for_each(|&reading| correlation.push(reading));
+        correlation
+    }
+
+    #[test]
+    fn a_steady_clock_maps_a_stamp_to_the_width_of_the_readings() {
+        // REALTIME = raw + 5,000,000; the stamp is 100 µs after the first reading.
+        let correlation = correlation(&[reading(0, 5_000_000, STEADY), reading(300_000, 5_300_000, STEADY)]);
+        let Mapped::Span(at) = correlation.map(RealTime::from_ns(5_100_000), span(1_000, 290_000)) else {
+            panic!("bracketed and steady");
+        };
+        assert!(at.early <= RawTime::from_ns(100_000) && at.late >= RawTime::from_ns(100_000), "{at:?}");
+        assert!(at.late.ns_since(at.early) < 200, "{at:?}");
+    }
+
+    #[test]
+    fn a_step_under_the_stamp_drops_it() {
+        let correlation = correlation(&[reading(0, 5_000_000, STEADY), reading(300_000, 6_300_000, STEADY)]);
+        assert_eq!(correlation.map(RealTime::from_ns(5_100_000), span(1_000, 290_000)), Mapped::Contradicted);
+    }
+
+    #[test]
+    fn a_change_of_rate_widens_to_the_kernels_limit() {
+        // chrony's fastest slew begins between the readings: 83,333 ppm over at most 300 µs.
+        let fast = KernelRate::Steady { ppb: 83_333_000 };
+        let correlation = correlation(&[reading(0, 5_000_000, STEADY), reading(300_000, 5_310_000, fast)]);
+        let Mapped::Span(at) = correlation.map(RealTime::from_ns(5_150_000), span(1_000, 290_000)) else {
+            panic!("bracketed");
+        };
+        // The stamp may have been taken anywhere between the slew starting at once and starting at its end.
+        assert!(at.early <= RawTime::from_ns(140_000) && at.late >= RawTime::from_ns(150_000), "{at:?}");
+    }
+
+    #[test]
+    fn a_set_clock_drops_the_stamp_even_if_it_was_set_back() {
+        let mut after = reading(300_000, 5_300_000, STEADY);
+        after.was_set = true;
+        let correlation = correlation(&[reading(0, 5_000_000, STEADY), after]);
+        assert_eq!(correlation.map(RealTime::from_ns(5_100_000), span(1_000, 290_000)), Mapped::Contradicted);
+    }
+
+    #[test]
+    fn without_a_reading_on_both_sides_there_is_no_span() {
+        let correlation = correlation(&[reading(0, 5_000_000, STEADY)]);
+        assert_eq!(correlation.map(RealTime::from_ns(5_100_000), span(1_000, 290_000)), Mapped::Unbracketed);
+    }
+
+    #[test]
+    fn a_stamp_outside_the_user_stamps_is_dropped() {
+        let correlation = correlation(&[reading(0, 5_000_000, STEADY), reading(300_000, 5_300_000, STEADY)]);
+        assert_eq!(correlation.map(RealTime::from_ns(5_295_000), span(1_000, 290_000)), Mapped::Contradicted);
+    }
+}
