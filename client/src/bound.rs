@@ -13,7 +13,7 @@
 //! The same function serves the reader, the agent (which carries its own bound forward with it, so that an update is
 //! inside the aged previous one by construction) and every test.
 
-use crate::reader::Unavailable;
+use crate::interval::Unavailable;
 
 /// Fraction bits of a published rate: one unit is 2⁻⁴⁰ s/s, about 0.9 parts per trillion.
 pub const RATE_BITS: u32 = 40;

@@ -1,6 +1,8 @@
-//! What a read gives: two instants with true time between them.
+//! What a read gives: two instants with true time between them, or why there are none.
 
-use crate::Status;
+use std::fmt;
+
+use crate::status::{Reason, Status};
 
 /// `earliest_ns <= true time <= latest_ns`, at some instant during the read. Unix time (UTC), ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,38 @@ impl Interval {
         self.latest_ns < other.earliest_ns
     }
 }
+
+/// Why there is no interval now. None of these is a panic, and none is a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The agent has no bound: its status and the reason.
+    NoBound(Status, Reason),
+    /// The bound has expired: nothing was published for longer than `max-holdover`.
+    Stale,
+    /// The reference instant lies more than a millisecond ahead of this host's raw clock.
+    BeforeReference,
+    /// Publications overtook the read a thousand times.
+    Contended,
+    /// The page says something that this client does not understand.
+    Malformed,
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unavailable::NoBound(status, reason) => {
+                write!(f, "no bound: {status} ({reason}: {})", reason.meaning())
+            }
+            Unavailable::Stale => f.write_str("the bound has expired: is the agent running?"),
+            Unavailable::BeforeReference => f.write_str("the raw clock is before the bound's reference instant"),
+            Unavailable::Contended => f.write_str("publications kept overtaking the read"),
+            Unavailable::Malformed => f.write_str("the page holds a status this client does not know"),
+        }
+    }
+}
+
+impl std::error::Error for Unavailable {}
 
 #[cfg(test)]
 mod tests {

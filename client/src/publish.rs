@@ -1,9 +1,11 @@
 //! The writer's side of the page: one inode for ever, one writer at a time.
 //!
 //! Readers map the file once and never look again, so the file is never truncated, renamed over or unlinked while it
-//! is a page of this layout. A new file is prepared under another name and linked into place whole.
+//! is a page of this layout, this boot and this clock. Otherwise it is retired: its generation becomes 0 for ever, so
+//! that whoever still maps it has no bound to age by the wrong clock, and a new file, prepared under another name, is
+//! renamed into place whole.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -54,16 +56,15 @@ impl Publisher {
     pub fn open(path: &Path, virtual_clock: Option<VirtualClock>) -> Result<Self, PublishError> {
         let lock = take_lock(&path.with_extension("lock"))?;
         let failed = |error| PublishError::Io(path.to_owned(), error);
-        let boot = boot_id().map_err(failed)?;
-        if !is_usable(path) {
-            create(path).map_err(failed)?;
+        let identity = identity(boot_id().map_err(failed)?, virtual_clock);
+        if !is_usable(path, &identity) {
+            retire(path).map_err(failed)?;
+            create(path, &identity).map_err(failed)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         file.set_permissions(PermissionsExt::from_mode(0o644)).map_err(failed)?;
         let mapping = Mapping::new(&file, true).map_err(failed)?;
-        let publisher = Publisher { mapping, _lock: lock };
-        publisher.write_header(boot, virtual_clock);
-        Ok(publisher)
+        Ok(Publisher { mapping, _lock: lock })
     }
 
     /// Publishes.
@@ -78,25 +79,21 @@ impl Publisher {
     pub fn last(&self) -> Option<Publication> {
         Page::new(self.mapping.words())?.publication()
     }
+}
 
-    /// A page of another boot or another clock says nothing: its generation goes back to zero before anything else
-    /// changes, so that no reader can combine the old bound with the new identity.
-    fn write_header(&self, boot: [u64; 2], virtual_clock: Option<VirtualClock>) {
-        let Some(page) = Page::new(self.mapping.words()) else {
-            return;
-        };
-        let kind = if virtual_clock.is_some() { ClockKind::Virtual } else { ClockKind::MonotonicRaw };
-        let parameters = virtual_clock.map_or([0; 6], VirtualClock::to_words);
-        let mut wanted = vec![(header::BOOT_ID, boot[0]), (header::BOOT_ID + 1, boot[1]), (header::CLOCK, kind as u64)];
-        wanted.extend((header::VIRTUAL_CLOCK..).zip(parameters.map(i64::cast_unsigned)));
-        if wanted.iter().all(|&(index, word)| page.header(index) == word) {
-            return;
-        }
-        page.set_header(header::GENERATION, 0);
-        for (index, word) in wanted {
-            page.set_header(index, word);
-        }
-    }
+/// The words of the header that must never change under a reader: index and value.
+fn identity(boot: [u64; 2], virtual_clock: Option<VirtualClock>) -> Vec<(usize, u64)> {
+    let kind = if virtual_clock.is_some() { ClockKind::Virtual } else { ClockKind::MonotonicRaw };
+    let parameters = virtual_clock.map_or([0; 6], VirtualClock::to_words);
+    let mut words = vec![
+        (header::MAGIC, MAGIC),
+        (header::VERSION, LAYOUT_VERSION),
+        (header::BOOT_ID, boot[0]),
+        (header::BOOT_ID + 1, boot[1]),
+        (header::CLOCK, kind as u64),
+    ];
+    words.extend((header::VIRTUAL_CLOCK..).zip(parameters.map(i64::cast_unsigned)));
+    words
 }
 
 fn take_lock(path: &Path) -> Result<File, PublishError> {
@@ -109,31 +106,50 @@ fn take_lock(path: &Path) -> Result<File, PublishError> {
     }
 }
 
-/// A page of this layout, long enough, whatever it says.
-fn is_usable(path: &Path) -> bool {
+/// A page with this identity, long enough, that nobody else could have opened for writing.
+fn is_usable(path: &Path, identity: &[(usize, u64)]) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
     };
-    let Ok(facts) = file.metadata() else {
-        return false;
-    };
-    if !facts.is_file() || facts.size() < PAGE_BYTES as u64 {
-        return false;
-    }
-    let Ok(mapping) = Mapping::new(&file, false) else {
-        return false;
-    };
-    Page::new(mapping.words())
-        .is_some_and(|page| page.header(header::MAGIC) == MAGIC && page.header(header::VERSION) == LAYOUT_VERSION)
+    file.metadata().is_ok_and(|facts| is_long_enough(&facts) && facts.mode() & 0o022 == 0)
+        && Mapping::new(&file, false).is_ok_and(|mapping| {
+            Page::new(mapping.words())
+                .is_some_and(|page| identity.iter().all(|&(index, word)| page.header(index) == word))
+        })
 }
 
-/// Puts a whole, empty page in place of whatever is at `path`.
-fn create(path: &Path) -> io::Result<()> {
+/// Takes the bound from those who map the file at `path`, if it is a page of this layout.
+fn retire(path: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !is_long_enough(&file.metadata()?) {
+        return Ok(());
+    }
+    let mapping = Mapping::new(&file, true)?;
+    if let Some(page) = Page::new(mapping.words())
+        && page.header(header::MAGIC) == MAGIC
+        && page.header(header::VERSION) == LAYOUT_VERSION
+    {
+        page.set_header(header::GENERATION, 0);
+    }
+    Ok(())
+}
+
+fn is_long_enough(facts: &Metadata) -> bool {
+    facts.is_file() && facts.size() >= PAGE_BYTES as u64
+}
+
+/// Puts a whole page without publications in place of whatever is at `path`.
+fn create(path: &Path, identity: &[(usize, u64)]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&fresh)?;
     let mut bytes = vec![0; PAGE_BYTES];
-    bytes[..8].copy_from_slice(&MAGIC.to_ne_bytes());
-    bytes[8..16].copy_from_slice(&LAYOUT_VERSION.to_ne_bytes());
+    for &(index, word) in identity {
+        bytes[index * 8..][..8].copy_from_slice(&word.to_ne_bytes());
+    }
     file.write_all(&bytes)?;
     std::fs::rename(&fresh, path)
 }

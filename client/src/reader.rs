@@ -7,45 +7,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::clock::{ClockKind, MonotonicRaw, RawClock, VirtualClock};
-use crate::interval::Interval;
+use crate::interval::{Interval, Unavailable};
 use crate::page::{self, Hot, LAYOUT_VERSION, MAGIC, PAGE_BYTES, Page, Publication, UtcOffset, header};
 use crate::status::{Reason, Status};
 use crate::sys::Mapping;
 
 /// How often a read starts again when publications keep overtaking it. The agent publishes at most every 100 µs.
 const MAX_TRIES: u32 = 1_000;
-
-/// Why there is no interval now. None of these is a panic, and none is a guess.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Unavailable {
-    /// The agent has no bound: its status and the reason.
-    NoBound(Status, Reason),
-    /// The bound has expired: nothing was published for longer than `max-holdover`.
-    Stale,
-    /// The reference instant lies more than a millisecond ahead of this host's raw clock.
-    BeforeReference,
-    /// Publications overtook the read a thousand times.
-    Contended,
-    /// The page says something that this client does not understand.
-    Malformed,
-}
-
-impl fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unavailable::NoBound(status, reason) => {
-                write!(f, "no bound: {status} ({reason}: {})", reason.meaning())
-            }
-            Unavailable::Stale => f.write_str("the bound has expired: is the agent running?"),
-            Unavailable::BeforeReference => f.write_str("the raw clock is before the bound's reference instant"),
-            Unavailable::Contended => f.write_str("publications kept overtaking the read"),
-            Unavailable::Malformed => f.write_str("the page holds a status this client does not know"),
-        }
-    }
-}
-
-impl std::error::Error for Unavailable {}
 
 /// Why a page cannot be opened.
 #[derive(Debug)]

@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 
 use crate::io::{CrossReading, KernelRate};
-use crate::time::{RawSpan, RealTime};
+use crate::time::{RawSpan, RawTime, RealTime};
 use crate::units::{to_f64, to_i64};
 
 /// Readings kept: at most so many are between a request and its answer.
@@ -58,6 +58,11 @@ impl Correlation {
     /// The newest reading.
     pub(crate) fn newest(&self) -> Option<&CrossReading> {
         self.readings.back()
+    }
+
+    /// When the last reading ended that was over before `at`.
+    pub(crate) fn last_before(&self, at: RawTime) -> Option<RawTime> {
+        self.readings.iter().rev().map(|reading| reading.after).find(|&after| after <= at)
     }
 
     /// Forgets everything: raw time is another clock now.
@@ -124,7 +129,6 @@ fn by_reading(reading: &CrossReading, stamp: RealTime, (slow, fast): (f64, f64))
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::RawTime;
 
     const STEADY: KernelRate = KernelRate::Steady { ppb: 0 };
 

@@ -572,10 +572,12 @@ mod tests {
         assert_eq!(NtpTimestamp::from_utc(utc(ERA_1_UNIX_S - 1, 0), Rounding::Up), second((1 << 32) - 1));
         assert_eq!(NtpTimestamp::from_utc(utc(ERA_1_UNIX_S, 0), Rounding::Down), NtpTimestamp::ZERO);
         assert_eq!(NtpTimestamp::from_utc(utc(YEAR_2100_UNIX_S, 0), Rounding::Up), second(2_016_466_304));
-        assert_eq!(NtpTimestamp::from_utc(utc(0, 500_000_000), Rounding::Up).0 as u32, 1 << 31);
+        let since_1970 =
+            |ns, rounding| NtpTimestamp::from_utc(utc(0, ns), rounding).0 - (NTP_TO_UNIX_S.unsigned_abs() << 32);
+        assert_eq!(since_1970(500_000_000, Rounding::Up), 1 << 31);
         // One ns is 4.29 units; the last ns of era 0 ends in it, rounded up or not.
-        assert_eq!(NtpTimestamp::from_utc(utc(0, 1), Rounding::Down).0 as u32, 4);
-        assert_eq!(NtpTimestamp::from_utc(utc(0, 1), Rounding::Up).0 as u32, 5);
+        assert_eq!(since_1970(1, Rounding::Down), 4);
+        assert_eq!(since_1970(1, Rounding::Up), 5);
         assert_eq!(NtpTimestamp::from_utc(utc(ERA_1_UNIX_S, -1), Rounding::Up).0, u64::MAX - 3);
         assert_eq!(NtpTimestamp::from_utc(utc(ERA_1_UNIX_S, -1), Rounding::Down).0, u64::MAX - 4);
     }

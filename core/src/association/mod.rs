@@ -1,0 +1,342 @@
+//! One relation with one address: when to ask, what its answers prove, whether it may vote.
+
+pub mod ntp;
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::estimate::{Estimator, Sample};
+use crate::io::AssociationId;
+use crate::region::hull::Wander;
+use crate::region::polygon::{Limits, Polygon, Verdict};
+use crate::settings::SourceSettings;
+use crate::time::{NS_PER_S, RawTime};
+
+use ntp::{Answer, Client, Discard, End};
+
+/// A source that contradicted itself has to be consistent for so many answers before it votes again.
+const PROOF_ANSWERS: u32 = 8;
+/// Polls without an answer after which a source counts as unreachable.
+const SILENT_POLLS: i64 = 4;
+/// Floor of the claim of a server whose stamps we do not know (BOUND §2).
+const SOFTWARE_CLAIM_FLOOR_NS: i64 = 25_000;
+/// Spacing of the requests of a burst: at most this, on private addresses.
+const BURST_SPACING_NS: i64 = NS_PER_S / 8;
+/// And this elsewhere (RFC 5905 asks for 2 s).
+const PUBLIC_BURST_SPACING_NS: i64 = 2 * NS_PER_S;
+
+/// How often to ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Poll {
+    pub(crate) min_ns: i64,
+    pub(crate) max_ns: i64,
+    pub(crate) now_ns: i64,
+    burst_left: u8,
+    burst_spacing_ns: i64,
+}
+
+impl Poll {
+    fn new(settings: &SourceSettings, address: SocketAddr) -> Self {
+        let is_near = is_private(address.ip());
+        let default_ns = if is_near { NS_PER_S } else { 16 * NS_PER_S };
+        let min_ns = settings.poll_min_ns.unwrap_or(default_ns.min(settings.poll_max_ns.unwrap_or(default_ns)));
+        let max_ns = settings.poll_max_ns.unwrap_or(min_ns).max(min_ns);
+        let spacing = if is_near { BURST_SPACING_NS } else { PUBLIC_BURST_SPACING_NS };
+        Poll { min_ns, max_ns, now_ns: min_ns, burst_left: settings.burst, burst_spacing_ns: spacing.min(min_ns) }
+    }
+
+    /// How long to wait after this request.
+    fn next(&mut self) -> i64 {
+        if self.burst_left > 0 {
+            self.burst_left -= 1;
+            return self.burst_spacing_ns;
+        }
+        self.now_ns
+    }
+
+    /// Polls less while the edges hardly move between polls, more when they do: at most a tenth of the half-width may
+    /// come from waiting.
+    fn adapt(&mut self, half_width_ns: i64, growth_per_poll_ns: i64) {
+        if growth_per_poll_ns.saturating_mul(20) < half_width_ns {
+            self.now_ns = self.now_ns.saturating_mul(2).min(self.max_ns);
+        } else if growth_per_poll_ns.saturating_mul(10) > half_width_ns {
+            self.now_ns = (self.now_ns / 2).max(self.min_ns);
+        }
+    }
+}
+
+/// What the last usable answer said of the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Upstream {
+    pub(crate) stratum: u8,
+    pub(crate) reference_id: [u8; 4],
+    pub(crate) claim_ns: i64,
+}
+
+/// Counters for status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests sent.
+    pub sent: u64,
+    /// Usable answers.
+    pub answers: u64,
+    /// Datagrams not used, by [`Discard`].
+    pub discarded: [u64; Discard::COUNT],
+    /// Requests that could not be sent.
+    pub unsent: u64,
+    /// Times that the source contradicted itself.
+    pub contradictions: u64,
+}
+
+/// One relation with one address.
+#[derive(Clone, Debug)]
+pub(crate) struct Association {
+    pub(crate) id: AssociationId,
+    /// Index into the settings' sources.
+    pub(crate) source: u32,
+    pub(crate) address: SocketAddr,
+    pub(crate) client: Client,
+    pub(crate) poll: Poll,
+    pub(crate) next_poll: RawTime,
+    /// Shift register of RFC 5905: one bit a poll, newest lowest.
+    pub(crate) reach: u8,
+    pub(crate) last_answer: Option<RawTime>,
+    pub(crate) upstream: Upstream,
+    pub(crate) counters: Counters,
+    pub(crate) estimator: Estimator,
+    pub(crate) local_address: Option<IpAddr>,
+    /// Last round trip, ns.
+    pub(crate) delay_ns: i64,
+    /// Both ends of the last exchange had kernel stamps.
+    pub(crate) has_kernel_stamps: bool,
+    pub(crate) is_falseticker: bool,
+    /// The server forbade us to ask (DENY, RSTR).
+    pub(crate) is_forbidden: bool,
+    /// All constraints, by the best stamps.
+    polygon: Polygon,
+    /// The same by user stamps alone: needs no assumption about stamps.
+    kernel_free: Polygon,
+    /// Answers still missing until it may vote again.
+    proof_left: u32,
+    settings: SourceSettings,
+}
+
+impl Association {
+    pub(crate) fn new(
+        now: RawTime,
+        id: AssociationId,
+        source: u32,
+        address: SocketAddr,
+        settings: &SourceSettings,
+    ) -> Self {
+        let is_loopback = address.ip().to_canonical().is_loopback();
+        let floor = if is_loopback || settings.agent { 0 } else { SOFTWARE_CLAIM_FLOOR_NS };
+        let claim_floor_ns = settings.claim_floor_ns.unwrap_or(floor);
+        Association {
+            id,
+            source,
+            address,
+            client: Client::new(settings.interleaved, settings.agent, claim_floor_ns, settings.max_distance_ns),
+            poll: Poll::new(settings, address),
+            next_poll: now,
+            reach: 0,
+            last_answer: None,
+            upstream: Upstream::default(),
+            counters: Counters::default(),
+            estimator: Estimator::new(),
+            local_address: None,
+            delay_ns: 0,
+            has_kernel_stamps: false,
+            is_falseticker: false,
+            is_forbidden: false,
+            polygon: Polygon::default(),
+            kernel_free: Polygon::default(),
+            proof_left: 0,
+            settings: settings.clone(),
+        }
+    }
+
+    /// The next request is due: moves the reachability register on and schedules the one after, a little at random so
+    /// that hosts started together do not stay in step.
+    pub(crate) fn begin_poll(&mut self, now: RawTime, random: u32) {
+        self.reach <<= 1;
+        self.counters.sent += 1;
+        let wait = self.poll.next();
+        let jitter = wait / 64 * i64::from(random % 64) / 64;
+        self.next_poll = now.plus_ns(wait.saturating_sub(jitter).max(1));
+    }
+
+    /// Start a burst now.
+    pub(crate) fn burst(&mut self, now: RawTime) {
+        self.poll.burst_left = self.settings.burst.max(1);
+        self.next_poll = now;
+    }
+
+    /// How long the source may be silent before it counts as unreachable, ns.
+    pub(crate) fn patience_ns(&self) -> i64 {
+        self.poll.now_ns.saturating_mul(SILENT_POLLS).saturating_add(NS_PER_S)
+    }
+
+    /// Has it answered lately?
+    pub(crate) fn is_reachable(&self, now: RawTime) -> bool {
+        self.last_answer.is_some_and(|at| now.ns_since(at) <= self.patience_ns())
+    }
+
+    /// May its polygon vote?
+    pub(crate) fn is_proving_itself(&self) -> bool {
+        self.proof_left > 0
+    }
+
+    /// Takes a usable answer: its constraints, its sample, its words about the server.
+    pub(crate) fn answered(&mut self, now: RawTime, answer: &Answer, wander: &Wander) {
+        self.reach |= 1;
+        self.last_answer = Some(now);
+        self.counters.answers += 1;
+        self.proof_left = self.proof_left.saturating_sub(1);
+        self.has_kernel_stamps = answer.out.ours.kernel.is_some() && answer.back.ours.kernel.is_some();
+        self.upstream = Upstream {
+            stratum: answer.packet.stratum,
+            reference_id: answer.packet.reference_id,
+            claim_ns: answer.out.told.claim_ns,
+        };
+        if let Some((out, back)) = answer.previous {
+            self.add_lower(&back, wander);
+            self.add_sample(&out, &back);
+        }
+        self.add_upper(&answer.out, wander);
+        self.add_lower(&answer.back, wander);
+        if answer.is_complete {
+            self.add_sample(&answer.out, &answer.back);
+        }
+    }
+
+    /// θ(T1) ≤ t2 − T1 + E, at the early end of T1: true time is not earlier there than at T1 itself.
+    fn add_upper(&mut self, end: &End, wander: &Wander) {
+        for (polygon, t1) in [(&mut self.polygon, end.ours.best().early), (&mut self.kernel_free, end.ours.user.early)]
+        {
+            let told_ns = end.told.ceil.as_ns().saturating_add(end.told.claim_ns);
+            polygon.add_upper(t1, told_ns.saturating_sub(t1.as_ns()), wander);
+        }
+    }
+
+    /// θ(T4) ≥ t3 − T4 − E, at the late end of T4.
+    fn add_lower(&mut self, end: &End, wander: &Wander) {
+        for (polygon, t4) in [(&mut self.polygon, end.ours.best().late), (&mut self.kernel_free, end.ours.user.late)] {
+            let told_ns = end.told.floor.as_ns().saturating_sub(end.told.claim_ns);
+            polygon.add_lower(t4, told_ns.saturating_sub(t4.as_ns()), wander);
+        }
+    }
+
+    fn add_sample(&mut self, out: &End, back: &End) {
+        let (t1, t4) = (out.ours.best(), back.ours.best());
+        let (t1_mid, t4_mid) = (ntp::middle(t1), ntp::middle(t4));
+        let sample = Sample {
+            t: t1_mid.plus_ns(t4_mid.ns_since(t1_mid) / 2),
+            upper_ns: out.told.ceil.as_ns().saturating_sub(t1_mid.as_ns()),
+            lower_ns: back.told.floor.as_ns().saturating_sub(t4_mid.as_ns()),
+            stamp_ns: t1.late.ns_since(t1.early).saturating_add(t4.late.ns_since(t4.early)) / 4,
+        };
+        self.delay_ns = sample.upper_ns.saturating_sub(sample.lower_ns);
+        self.estimator.push(&sample);
+    }
+
+    /// What its constraints say now.
+    pub(crate) fn verdict(&mut self, now: RawTime, limits: &Limits, memory_ns: i64) -> Verdict {
+        self.polygon.expire(memory_ns);
+        if self.is_forgotten(now, memory_ns) {
+            return Verdict::Silent;
+        }
+        self.polygon.verdict(now, limits)
+    }
+
+    /// The same from user stamps alone.
+    pub(crate) fn kernel_free_verdict(&mut self, now: RawTime, limits: &Limits, memory_ns: i64) -> Verdict {
+        self.kernel_free.expire(memory_ns);
+        if self.is_forgotten(now, memory_ns) {
+            return Verdict::Silent;
+        }
+        self.kernel_free.verdict(now, limits)
+    }
+
+    fn is_forgotten(&self, now: RawTime, memory_ns: i64) -> bool {
+        self.last_answer.is_none_or(|at| now.ns_since(at) > memory_ns)
+    }
+
+    /// Its constraints exclude each other: forgets them, and has to prove itself before it votes again.
+    pub(crate) fn contradicted_itself(&mut self) {
+        self.counters.contradictions += 1;
+        self.proof_left = PROOF_ANSWERS;
+        self.forget();
+    }
+
+    /// Forgets what it learnt: raw time is another clock now, or nothing can be trusted.
+    pub(crate) fn forget(&mut self) {
+        self.polygon.clear();
+        self.kernel_free.clear();
+        self.estimator.clear();
+        self.client.reset();
+    }
+
+    /// The server asked for fewer requests.
+    pub(crate) fn slow_down(&mut self, now: RawTime) {
+        self.poll.burst_left = 0;
+        self.poll.min_ns = self.poll.min_ns.saturating_mul(2).min(36 * 3600 * NS_PER_S);
+        self.poll.max_ns = self.poll.max_ns.max(self.poll.min_ns);
+        self.poll.now_ns = self.poll.now_ns.max(self.poll.min_ns);
+        self.next_poll = now.plus_ns(self.poll.now_ns);
+    }
+
+    /// Adapts the polling interval to what waiting costs, within its limits.
+    pub(crate) fn adapt_poll(&mut self, half_width_ns: i64, growth_per_s_ns: i64) {
+        if self.poll.min_ns < self.poll.max_ns {
+            let growth = i128::from(growth_per_s_ns) * i128::from(self.poll.now_ns) / i128::from(NS_PER_S);
+            self.poll.adapt(half_width_ns, i64::try_from(growth).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// Addresses that only somebody near us can have.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(a) => {
+            let is_shared = a.octets()[0] == 100 && (64..128).contains(&a.octets()[1]); // RFC 6598
+            a.is_private() || a.is_loopback() || a.is_link_local() || is_shared
+        }
+        IpAddr::V6(a) => a.is_loopback() || a.is_unique_local() || a.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::SourceKind;
+
+    fn poll(address: &str, change: impl FnOnce(&mut SourceSettings)) -> Poll {
+        let kind = SourceKind::Server { host: address.to_owned(), port: 123 };
+        let mut settings = SourceSettings::new("s", kind);
+        change(&mut settings);
+        Poll::new(&settings, SocketAddr::new(address.parse().expect("an address"), 123))
+    }
+
+    #[test]
+    fn near_servers_are_asked_every_second_and_others_every_sixteen() {
+        for near in ["10.0.0.1", "192.168.1.1", "127.0.0.1", "100.64.0.1", "fd00::1", "fe80::1", "::1"] {
+            assert_eq!(poll(near, |_| ()).now_ns, NS_PER_S, "{near}");
+        }
+        for far in ["192.0.2.1", "100.128.0.1", "2001:db8::1"] {
+            assert_eq!(poll(far, |_| ()).now_ns, 16 * NS_PER_S, "{far}");
+        }
+    }
+
+    #[test]
+    fn polls_adapt_within_their_limits_only() {
+        let mut poll = poll("10.0.0.1", |s| s.poll_max_ns = Some(4 * NS_PER_S));
+        poll.adapt(100_000, 1_000);
+        poll.adapt(100_000, 1_000);
+        poll.adapt(100_000, 1_000);
+        assert_eq!(poll.now_ns, 4 * NS_PER_S);
+        poll.adapt(100_000, 50_000);
+        poll.adapt(100_000, 50_000);
+        poll.adapt(100_000, 50_000);
+        assert_eq!(poll.now_ns, NS_PER_S);
+    }
+}

@@ -1,0 +1,441 @@
+//! The NTPv4 client of one server: requests with random cookies, answers checked against them (RFC 5905, RFC 9769).
+//!
+//! A request carries two random 64-bit cookies, in the transmit and the receive field. A server in basic mode returns
+//! the first as origin, one in interleaved mode the second, so an answer is accepted only if it knows a cookie that
+//! went to this server once and was not answered yet: replays, duplicates and blind spoofing change nothing.
+//!
+//! In interleaved mode the answer's transmit field is the server's *kernel* stamp of its previous answer. It belongs to
+//! the previous exchange only if the request named that answer (origin field = its receive stamp) and the answer
+//! confirms it (origin field = our second cookie), and if it lies between the server's two receive stamps.
+
+use std::collections::VecDeque;
+
+use rand_core::RngCore;
+
+use crate::correlation::{Correlation, Mapped};
+use crate::io::{Datagram, Received};
+use crate::leap::LeapTable;
+use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime, UtcTime};
+use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, ShortTime};
+
+/// Requests that may be unanswered at one time; the oldest is forgotten.
+const MAX_PENDING: usize = 8;
+/// Where the transmit cookie lies in a request.
+pub(crate) const COOKIE_AT: usize = 40;
+
+/// When a datagram of ours left or arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamps {
+    /// By reading raw time in user space, before and after: needs no assumption.
+    pub(crate) user: RawSpan,
+    /// By the kernel's stamp, mapped to raw time.
+    pub(crate) kernel: Option<RawSpan>,
+}
+
+impl Stamps {
+    /// The narrowest that is known.
+    pub(crate) fn best(&self) -> RawSpan {
+        self.kernel.unwrap_or(self.user)
+    }
+}
+
+/// True time at one end of an exchange, as the server tells it: in [floor, ceil] ± claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Not before this.
+    pub(crate) floor: TaiTime,
+    /// Not after this.
+    pub(crate) ceil: TaiTime,
+    /// E: how wrong the server may be, ns.
+    pub(crate) claim_ns: i64,
+}
+
+/// One end of an exchange: our stamps and the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) ours: Stamps,
+    pub(crate) told: Told,
+}
+
+/// What one answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Our request left (T1), the server received it (t2).
+    pub(crate) out: End,
+    /// The server answered (t3, or t2 where t3 is not known yet), we received it (T4).
+    pub(crate) back: End,
+    /// Interleaved mode: the previous exchange, complete with the server's kernel stamp.
+    pub(crate) previous: Option<(End, End)>,
+    /// Is `back` this exchange's own t3?
+    pub(crate) is_complete: bool,
+    /// The server's words about itself.
+    pub(crate) packet: Packet,
+}
+
+/// Why a datagram was not used. Counted per association.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discard {
+    /// Not an NTP packet of version 3 or 4, or too short.
+    Malformed = 0,
+    /// Not a server's answer.
+    NotAnAnswer = 1,
+    /// No request of ours had that origin.
+    WrongOrigin = 2,
+    /// A timestamp is zero, or the server answered before it received.
+    BadStamps = 3,
+    /// The server says that it is not synchronised.
+    Unsynchronised = 4,
+    /// The server's root distance is beyond the limit.
+    TooDistant = 5,
+    /// A kiss-o'-death.
+    Kiss = 6,
+}
+
+impl Discard {
+    /// How many reasons there are.
+    pub const COUNT: usize = 7;
+    /// Their names, in order of their numbers.
+    pub const NAMES: [&'static str; Discard::COUNT] =
+        ["malformed", "not-an-answer", "wrong-origin", "bad-stamps", "unsynchronised", "too-distant", "kiss"];
+}
+
+/// What came of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome {
+    /// A usable answer.
+    Answer(Answer),
+    /// The server spoke, but has nothing for us.
+    Useless(Discard),
+    /// A kiss-o'-death with its code.
+    Kiss([u8; 4]),
+    /// Not an answer to us: nothing may change.
+    Ignored(Discard),
+}
+
+/// A request that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    sequence: u32,
+    transmit_cookie: NtpTimestamp,
+    receive_cookie: NtpTimestamp,
+    /// The receive stamp that it named in its origin field.
+    names: NtpTimestamp,
+    sent: Option<RawSpan>,
+    kernel: Option<RealTime>,
+}
+
+/// An exchange that waits for the server's kernel stamp.
+#[derive(Clone, Copy, Debug)]
+struct Unstamped {
+    receive: NtpTimestamp,
+    out: End,
+    received: Stamps,
+}
+
+/// The client's half of the protocol with one server.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    interleaved: bool,
+    asks_exact_claim: bool,
+    claim_floor_ns: i64,
+    max_distance_ns: i64,
+    pending: VecDeque<Request>,
+    /// Exchanges whose t3 is known only as "not before t2", oldest first.
+    unstamped: VecDeque<Unstamped>,
+    next_sequence: u32,
+    /// Kernel stamps that were missing or unusable: (transmit, receive).
+    pub(crate) missing_stamps: (u64, u64),
+    /// Kernel stamps dropped because REALTIME was stepped or slewed under them.
+    pub(crate) contradicted_stamps: u64,
+}
+
+/// What surrounds an answer.
+pub(crate) struct Context<'a> {
+    pub(crate) correlation: &'a Correlation,
+    pub(crate) leap: &'a LeapTable,
+    /// Near the present, to choose the NTP era.
+    pub(crate) pivot: UtcTime,
+}
+
+impl Client {
+    pub(crate) fn new(interleaved: bool, asks_exact_claim: bool, claim_floor_ns: i64, max_distance_ns: i64) -> Self {
+        Client {
+            interleaved,
+            asks_exact_claim,
+            claim_floor_ns,
+            max_distance_ns,
+            pending: VecDeque::new(),
+            unstamped: VecDeque::new(),
+            next_sequence: 0,
+            missing_stamps: (0, 0),
+            contradicted_stamps: 0,
+        }
+    }
+
+    /// Forgets every exchange: raw time is another clock now.
+    pub(crate) fn reset(&mut self) {
+        self.pending.clear();
+        self.unstamped.clear();
+    }
+
+    /// The next request: its bytes and the number that names it in [`Client::sent`].
+    pub(crate) fn request(&mut self, rng: &mut impl RngCore) -> (Datagram, u32) {
+        let names = self.unstamped.back().filter(|_| self.interleaved).map_or(NtpTimestamp::ZERO, |last| last.receive);
+        let request = Request {
+            sequence: self.next_sequence,
+            transmit_cookie: cookie(rng),
+            receive_cookie: if self.interleaved { cookie(rng) } else { NtpTimestamp::ZERO },
+            names,
+            sent: None,
+            kernel: None,
+        };
+        self.next_sequence = self.next_sequence.wrapping_add(1);
+        if self.pending.len() == MAX_PENDING {
+            self.pending.pop_front();
+        }
+        self.pending.push_back(request);
+        (self.encode(&request), request.sequence)
+    }
+
+    fn encode(&self, request: &Request) -> Datagram {
+        let packet = Packet {
+            leap: Leap::None,
+            version: 4,
+            mode: Mode::Client,
+            stratum: 0,
+            poll: 0,
+            precision: 0,
+            root_delay: ShortTime(0),
+            root_dispersion: ShortTime(0),
+            reference_id: [0; 4],
+            reference: NtpTimestamp::ZERO,
+            origin: request.names,
+            receive: request.receive_cookie,
+            transmit: request.transmit_cookie,
+        };
+        let mut header = [0; HEADER_BYTES];
+        packet.write(&mut header);
+        if !self.asks_exact_claim {
+            return Datagram::new(&header);
+        }
+        let mut bytes = [0; HEADER_BYTES + 28];
+        bytes[..HEADER_BYTES].copy_from_slice(&header);
+        bytes[HEADER_BYTES..].copy_from_slice(&ExactClaim::REQUEST.write());
+        Datagram::new(&bytes)
+    }
+
+    /// Request `sequence` left within `sent`, perhaps with a kernel stamp. Later calls add what was missing.
+    pub(crate) fn sent(&mut self, sequence: u32, sent: RawSpan, kernel: Option<RealTime>) {
+        if let Some(request) = self.pending.iter_mut().find(|request| request.sequence == sequence) {
+            request.sent = request.sent.or(Some(sent));
+            request.kernel = request.kernel.or(kernel);
+        }
+    }
+
+    /// Request `sequence` never left.
+    pub(crate) fn unsent(&mut self, sequence: u32) {
+        self.pending.retain(|request| request.sequence != sequence);
+    }
+
+    /// A datagram from the server's address.
+    pub(crate) fn received(&mut self, received: &Received<'_>, context: &Context<'_>) -> Outcome {
+        let (packet, extensions) = match ntp::parse(received.data) {
+            Ok(parsed) => parsed,
+            Err(_) => return Outcome::Ignored(Discard::Malformed),
+        };
+        if packet.mode != Mode::Server {
+            return Outcome::Ignored(Discard::NotAnAnswer);
+        }
+        let Some((request, is_interleaved)) = self.take_request(&packet) else {
+            return Outcome::Ignored(Discard::WrongOrigin);
+        };
+        if packet.stratum == 0 && packet.leap == Leap::Unsynchronised && packet.reference_id != [0; 4] {
+            return Outcome::Kiss(packet.reference_id);
+        }
+        let exact = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse);
+        match self.answer(&request, is_interleaved, &packet, exact, received, context) {
+            Ok(answer) => Outcome::Answer(answer),
+            Err(discard) => Outcome::Useless(discard),
+        }
+    }
+
+    /// The request whose cookie is the packet's origin, and whether the answer is interleaved. It is answered now.
+    fn take_request(&mut self, packet: &Packet) -> Option<(Request, bool)> {
+        let origin = packet.origin;
+        if origin == NtpTimestamp::ZERO {
+            return None;
+        }
+        let index = self.pending.iter().position(|request| {
+            request.sent.is_some()
+                && (request.transmit_cookie == origin
+                    || (request.names != NtpTimestamp::ZERO && request.receive_cookie == origin))
+        })?;
+        let request = self.pending.remove(index)?;
+        Some((request, request.transmit_cookie != origin))
+    }
+
+    fn answer(
+        &mut self,
+        request: &Request,
+        is_interleaved: bool,
+        packet: &Packet,
+        exact: Option<ExactClaim>,
+        received: &Received<'_>,
+        context: &Context<'_>,
+    ) -> Result<Answer, Discard> {
+        let named = self.take_named(request.names);
+        if packet.leap == Leap::Unsynchronised || packet.stratum == 0 || packet.stratum > 15 {
+            return Err(Discard::Unsynchronised);
+        }
+        if packet.receive == NtpTimestamp::ZERO || packet.transmit == NtpTimestamp::ZERO {
+            return Err(Discard::BadStamps);
+        }
+        let claim_ns = self.claim(packet, exact);
+        if claim_ns > self.max_distance_ns {
+            return Err(Discard::TooDistant);
+        }
+        let told = |stamp| told(stamp, claim_ns, context);
+        let (t2, transmit) = (told(packet.receive), told(packet.transmit));
+        let (sent, arrived) = self.stamps(request, received, context);
+        let out = End { ours: sent, told: t2 };
+        let previous = if is_interleaved { previous_exchange(named, transmit, t2)? } else { None };
+        if !is_interleaved && transmit.ceil < t2.floor {
+            return Err(Discard::BadStamps);
+        }
+        // Of an interleaved exchange's t3 we know so far only that it is not before t2.
+        let back = End { ours: arrived, told: if is_interleaved { t2 } else { transmit } };
+        if self.unstamped.len() == MAX_PENDING {
+            self.unstamped.pop_front();
+        }
+        self.unstamped.push_back(Unstamped { receive: packet.receive, out, received: arrived });
+        Ok(Answer { out, back, previous, is_complete: !is_interleaved, packet: *packet })
+    }
+
+    /// The exchange that a request named by the server's receive stamp.
+    fn take_named(&mut self, receive: NtpTimestamp) -> Option<Unstamped> {
+        let index = self.unstamped.iter().position(|exchange| exchange.receive == receive)?;
+        self.unstamped.remove(index)
+    }
+
+    /// Our stamps of both ends, in raw time.
+    fn stamps(&mut self, request: &Request, received: &Received<'_>, context: &Context<'_>) -> (Stamps, Stamps) {
+        let sent = request.sent.unwrap_or(RawSpan { early: received.user_after, late: received.user_after });
+        // A request cannot have left after its answer arrived, nor an answer arrived before its request left.
+        let sent = RawSpan { early: sent.early, late: sent.late.min(received.user_after).max(sent.early) };
+        let arrived = RawSpan { early: sent.early, late: received.user_after.max(sent.early) };
+        if request.kernel.is_none() {
+            self.missing_stamps.0 += 1;
+        }
+        if received.kernel.is_none() {
+            self.missing_stamps.1 += 1;
+        }
+        let left = request.kernel.and_then(|stamp| self.map(stamp, sent, context));
+        let came = received.kernel.and_then(|stamp| self.map(stamp, arrived, context));
+        (Stamps { user: sent, kernel: left }, Stamps { user: arrived, kernel: came })
+    }
+
+    fn map(&mut self, stamp: RealTime, user: RawSpan, context: &Context<'_>) -> Option<RawSpan> {
+        match context.correlation.map(stamp, user) {
+            Mapped::Span(span) => Some(span),
+            Mapped::Unbracketed => None,
+            Mapped::Contradicted => {
+                self.contradicted_stamps += 1;
+                None
+            }
+        }
+    }
+
+    /// E from the header (BOUND §2): (rootdelay + 1 lsb)/2 + rootdisp + 1 lsb + 2^(precision + 1) + floor. Servers
+    /// round down or to nearest, hence the least significant bits. An exact claim replaces the rounded fields.
+    fn claim(&self, packet: &Packet, exact: Option<ExactClaim>) -> i64 {
+        let lsb = ShortTime::LSB_NS_UP;
+        let precision_ns = power_of_two_ns_up(packet.precision.saturating_add(1));
+        let root_ns = match exact.filter(|_| self.asks_exact_claim).map(|claim| i64::try_from(claim.half_width_ns)) {
+            Some(Ok(half_width_ns)) => half_width_ns,
+            _ => {
+                let delay = packet.root_delay.to_ns_up().saturating_add(lsb);
+                delay.saturating_add(1) / 2 + packet.root_dispersion.to_ns_up().saturating_add(lsb)
+            }
+        };
+        root_ns.saturating_add(precision_ns).saturating_add(self.claim_floor_ns)
+    }
+}
+
+/// The previous exchange, now with the server's own stamp of its answer. An answer whose stamp does not fit is a lie
+/// or a mix-up: nothing of it is used.
+fn previous_exchange(named: Option<Unstamped>, transmit: Told, t2: Told) -> Result<Option<(End, End)>, Discard> {
+    let Some(last) = named else { return Ok(None) };
+    let follows_its_request = transmit.ceil >= last.out.told.floor;
+    let precedes_the_next = transmit.floor <= t2.ceil;
+    if !(follows_its_request && precedes_the_next) {
+        return Err(Discard::BadStamps);
+    }
+    let claim_ns = transmit.claim_ns.max(last.out.told.claim_ns);
+    Ok(Some((last.out, End { ours: last.received, told: Told { claim_ns, ..transmit } })))
+}
+
+fn told(stamp: NtpTimestamp, claim_ns: i64, context: &Context<'_>) -> Told {
+    let (floor, ceil) = stamp.to_utc_near(context.pivot);
+    Told { floor: context.leap.to_tai(floor), ceil: context.leap.to_tai(ceil), claim_ns }
+}
+
+fn cookie(rng: &mut impl RngCore) -> NtpTimestamp {
+    NtpTimestamp(rng.next_u64().max(1))
+}
+
+/// 2^exponent s in ns, rounded up; saturates at an hour.
+fn power_of_two_ns_up(exponent: i8) -> i64 {
+    match exponent {
+        12.. => 3600 * NS_PER_S,
+        0..12 => NS_PER_S << exponent,
+        -40..0 => (NS_PER_S >> -i32::from(exponent)).saturating_add(1),
+        _ => 1,
+    }
+}
+
+/// A pivot for the NTP era: the host's idea of the present, or the year this was written if the host has none.
+pub(crate) fn era_pivot(real: Option<RealTime>) -> UtcTime {
+    const WRITTEN_UNIX_S: i64 = 1_795_219_200; // 2026-11-21
+    UtcTime::from_ns(real.map_or(0, RealTime::as_ns).max(WRITTEN_UNIX_S * NS_PER_S))
+}
+
+/// The middle of a span.
+pub(crate) fn middle(span: RawSpan) -> RawTime {
+    span.early.plus_ns(span.late.ns_since(span.early) / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_perfect_chrony_server_claims_48_microseconds() {
+        // BOUND §2: two short-format lsb, precision and the floor of software stamps.
+        let client = Client::new(true, false, 25_000, NS_PER_S);
+        let packet = Packet {
+            leap: Leap::None,
+            version: 4,
+            mode: Mode::Server,
+            stratum: 1,
+            poll: 0,
+            precision: -25,
+            root_delay: ShortTime(0),
+            root_dispersion: ShortTime(0),
+            reference_id: [127, 127, 1, 1],
+            reference: NtpTimestamp::ZERO,
+            origin: NtpTimestamp::ZERO,
+            receive: NtpTimestamp(1),
+            transmit: NtpTimestamp(1),
+        };
+        let claim = client.claim(&packet, None);
+        assert!((47_900..=48_000).contains(&claim), "{claim}");
+    }
+
+    #[test]
+    fn precision_rounds_up() {
+        assert_eq!(power_of_two_ns_up(0), NS_PER_S);
+        assert_eq!(power_of_two_ns_up(-1), 500_000_001);
+        assert_eq!(power_of_two_ns_up(-128), 1);
+        assert_eq!(power_of_two_ns_up(127), 3600 * NS_PER_S);
+    }
+}

@@ -1,0 +1,120 @@
+//! What the agent believes, for status: a snapshot, nothing that changes it.
+
+use std::net::SocketAddr;
+
+use truebound_client::bound::Bound;
+use truebound_client::{Reason, Status};
+
+use crate::association::Counters;
+use crate::bound::Terms;
+use crate::estimate::Estimate;
+use crate::io::AssociationId;
+use crate::responder::ServerCounters;
+use crate::time::RawTime;
+
+/// The agent as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentReport {
+    /// When.
+    pub at: RawTime,
+    /// State of the bound.
+    pub status: Status,
+    /// Why.
+    pub reason: Reason,
+    /// Epoch of the bound.
+    pub epoch: u64,
+    /// The bound, if there is one.
+    pub bound: Option<Bound>,
+    /// Its terms.
+    pub terms: Terms,
+    /// The best estimate.
+    pub estimate: Option<Estimate>,
+    /// Name of the source that carries it.
+    pub source: Option<String>,
+    /// Independence groups: configured, answering, and how many may lie.
+    pub groups: (usize, usize, usize),
+    /// The sources.
+    pub sources: Vec<SourceReport>,
+    /// The responder, where it is on.
+    pub server: Option<ServerCounters>,
+}
+
+/// What the vote says of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No answer yet, or its name has no address.
+    Waiting,
+    /// It no longer answers.
+    Unreachable,
+    /// It agrees with the quorum.
+    Truechimer,
+    /// It does not.
+    Falseticker,
+    /// It contradicted its own past and has to prove itself.
+    Proving,
+    /// It has no vote: it follows us.
+    NoVote,
+    /// It told us to go away.
+    Forbidden,
+}
+
+impl Standing {
+    /// The word used in JSON, logs and documents.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Standing::Waiting => "waiting",
+            Standing::Unreachable => "unreachable",
+            Standing::Truechimer => "truechimer",
+            Standing::Falseticker => "falseticker",
+            Standing::Proving => "proving",
+            Standing::NoVote => "no-vote",
+            Standing::Forbidden => "forbidden",
+        }
+    }
+}
+
+/// One source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceReport {
+    /// Its association, where it has one.
+    pub association: Option<AssociationId>,
+    /// The operator's name for it.
+    pub name: String,
+    /// Its address, where it has one.
+    pub address: Option<SocketAddr>,
+    /// What the vote says of it.
+    pub standing: Standing,
+    /// Is it declared truthful?
+    pub trust: bool,
+    /// Does it carry the estimate?
+    pub carries: bool,
+    /// Its independence group.
+    pub group: String,
+    /// Stratum it claims.
+    pub stratum: u8,
+    /// Shift register of the last eight polls.
+    pub reach: u8,
+    /// Polling interval, ns.
+    pub poll_ns: i64,
+    /// ns since the last usable answer.
+    pub age_ns: Option<i64>,
+    /// Estimated offset of the agent's time (middle of the bound) from this source, ns; local − source.
+    pub offset_ns: Option<i64>,
+    /// Last round trip, ns.
+    pub delay_ns: i64,
+    /// Least round trip, ns.
+    pub delay_min_ns: Option<i64>,
+    /// E: what it claims of itself, ns.
+    pub claim_ns: i64,
+    /// Half-width of its own region, ns.
+    pub half_width_ns: Option<i64>,
+    /// Did both ends of the last exchange have kernel stamps?
+    pub has_kernel_stamps: bool,
+    /// Kernel stamps that were missing: transmit, receive.
+    pub missing_stamps: (u64, u64),
+    /// Kernel stamps dropped because REALTIME moved under them.
+    pub contradicted_stamps: u64,
+    /// Everything that was counted.
+    pub counters: Counters,
+}

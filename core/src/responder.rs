@@ -1,0 +1,261 @@
+//! The NTPv4 responder: tells a client what this host's bound says, never more (RFC 5905, RFC 9769).
+//!
+//! It serves θ's midpoint; the root dispersion is the half-width, rounded up, so a client that adds it stays right. The
+//! receive timestamp is the *late* end of the raw interval of our receive stamp and the transmit timestamp the early end
+//! of our transmit stamp: both only make a client's constraints looser. In interleaved mode a client gets the kernel's
+//! stamp of the previous answer; the ring of answers is bounded, and an answer without a stamp falls back to basic mode.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use truebound_client::bound::Bound;
+
+use crate::correlation::{Correlation, Mapped};
+use crate::io::{Datagram, Received, Transmit, TxToken};
+use crate::leap::LeapTable;
+use crate::settings::{Prefix, ServerSettings};
+use crate::time::{RawSpan, RawTime, RealTime, TaiTime};
+use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, Rounding, ShortTime};
+
+/// Answers remembered for interleaved mode.
+const REMEMBERED: usize = 1024;
+/// What we claim of our readings, log2 s: 30 ns.
+const PRECISION: i8 = -25;
+/// Where the receive timestamp lies in an answer: unique, so it names the answer in the error queue.
+const COOKIE_AT: usize = 32;
+
+/// What the responder tells about the agent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served<'a> {
+    /// The published bound, if a client may rely on it.
+    pub(crate) bound: Option<&'a Bound>,
+    /// Our stratum.
+    pub(crate) stratum: u8,
+    /// Whom we follow.
+    pub(crate) reference_id: [u8; 4],
+    pub(crate) correlation: &'a Correlation,
+    pub(crate) leap: &'a LeapTable,
+}
+
+/// Counters for status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerCounters {
+    /// Requests answered.
+    pub answered: u64,
+    /// Of these, in interleaved mode.
+    pub interleaved: u64,
+    /// Requests from addresses that are not allowed.
+    pub denied: u64,
+    /// Datagrams that are no requests.
+    pub malformed: u64,
+}
+
+/// An answer that was given: by its receive timestamp a client may ask when it left.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    client: IpAddr,
+    receive: NtpTimestamp,
+    token: TxToken,
+    left: Option<RawSpan>,
+}
+
+/// The responder's state.
+#[derive(Clone, Debug)]
+pub(crate) struct Responder {
+    settings: ServerSettings,
+    given: VecDeque<Given>,
+    next_token: u64,
+    pub(crate) counters: ServerCounters,
+}
+
+/// Tokens of the responder have this bit; those of associations do not.
+pub(crate) const TOKEN_BIT: u64 = 1 << 63;
+
+impl Responder {
+    pub(crate) fn new(settings: ServerSettings) -> Self {
+        Responder { settings, given: VecDeque::new(), next_token: 0, counters: ServerCounters::default() }
+    }
+
+    /// Answers a request, or not.
+    pub(crate) fn received(&mut self, now: RawTime, received: &Received<'_>, served: &Served<'_>) -> Option<Transmit> {
+        if !is_allowed(&self.settings, received.from.ip()) {
+            self.counters.denied += 1;
+            return None;
+        }
+        let request = ntp::parse(received.data).ok().filter(|(packet, _)| packet.mode == Mode::Client);
+        let Some((request, extensions)) = request else {
+            self.counters.malformed += 1;
+            return None;
+        };
+        let wants_exact = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse).is_some();
+        let arrived = arrival(received, served.correlation);
+        let token = TxToken(TOKEN_BIT | self.next_token);
+        self.next_token += 1;
+        let (packet, claim_ns) = self.answer(now, &request, received.from.ip(), arrived, served);
+        self.remember(Given { client: received.from.ip(), receive: packet.receive, token, left: None });
+        self.counters.answered += 1;
+        Some(Transmit {
+            socket: received.socket,
+            to: received.from,
+            from: received.to,
+            data: encode(&packet, claim_ns.filter(|_| wants_exact)),
+            token,
+            cookie_at: COOKIE_AT,
+        })
+    }
+
+    /// The answer with this token left.
+    pub(crate) fn sent(&mut self, token: TxToken, user: RawSpan, kernel: Option<RealTime>, correlation: &Correlation) {
+        let Some(given) = self.given.iter_mut().rev().find(|given| given.token == token) else { return };
+        // Without a kernel stamp there is nothing better to tell than basic mode's timestamp.
+        if let Some(Mapped::Span(span)) = kernel.map(|stamp| correlation.map(stamp, user)) {
+            given.left = Some(span);
+        }
+    }
+
+    /// Forgets when answers left: raw time is another clock now.
+    pub(crate) fn forget(&mut self) {
+        self.given.clear();
+    }
+
+    fn answer(
+        &mut self,
+        now: RawTime,
+        request: &Packet,
+        client: IpAddr,
+        arrived: RawTime,
+        served: &Served<'_>,
+    ) -> (Packet, Option<u64>) {
+        let mut packet = unsynchronised(request);
+        let Some((t2, claim2)) = told(arrived, served, Rounding::Up) else { return (packet, None) };
+        let Some((t3, claim3)) = told(now.max(arrived), served, Rounding::Down) else { return (packet, None) };
+        let claim_ns = claim2.max(claim3);
+        packet.leap = Leap::None;
+        packet.stratum = served.stratum;
+        packet.reference_id = served.reference_id;
+        packet.root_dispersion = ShortTime::from_ns_up(claim_ns);
+        packet.reference = t3;
+        packet.receive = self.unique(t2);
+        packet.transmit = t3;
+        if let Some(left) = self.when_left(request, client).and_then(|span| told(span.early, served, Rounding::Down)) {
+            packet.origin = request.receive;
+            packet.transmit = left.0;
+            packet.root_dispersion = ShortTime::from_ns_up(claim_ns.max(left.1));
+            self.counters.interleaved += 1;
+        }
+        (packet, u64::try_from(claim_ns).ok())
+    }
+
+    /// When the answer left that an interleaved request names.
+    fn when_left(&self, request: &Packet, client: IpAddr) -> Option<RawSpan> {
+        let asks = request.origin != NtpTimestamp::ZERO && request.receive != request.transmit;
+        let named = |given: &&Given| given.client == client && given.receive == request.origin;
+        self.given.iter().rev().filter(|_| asks).find(named)?.left
+    }
+
+    /// Receive timestamps name answers, so no two remembered ones may be equal.
+    fn unique(&self, mut stamp: NtpTimestamp) -> NtpTimestamp {
+        while self.given.iter().rev().take(64).any(|given| given.receive == stamp) || stamp == NtpTimestamp::ZERO {
+            stamp = NtpTimestamp(stamp.0.wrapping_add(1));
+        }
+        stamp
+    }
+
+    fn remember(&mut self, given: Given) {
+        if self.given.len() == REMEMBERED {
+            self.given.pop_front();
+        }
+        self.given.push_back(given);
+    }
+}
+
+/// The longest matching prefix decides; a tie is a denial, and so is no match.
+fn is_allowed(settings: &ServerSettings, client: IpAddr) -> bool {
+    let longest =
+        |list: &[Prefix]| list.iter().filter(|prefix| prefix.contains(client)).map(|prefix| prefix.bits).max();
+    match (longest(&settings.allow), longest(&settings.deny)) {
+        (Some(allow), Some(deny)) => allow > deny,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// Not before the request really arrived, in raw time.
+fn arrival(received: &Received<'_>, correlation: &Correlation) -> RawTime {
+    let early = correlation.last_before(received.user_after).unwrap_or(received.user_after);
+    let user = RawSpan { early, late: received.user_after };
+    match received.kernel.map(|stamp| correlation.map(stamp, user)) {
+        Some(Mapped::Span(span)) => span.late,
+        _ => received.user_after,
+    }
+}
+
+/// Our time at raw `at` and how wrong it may be, ns.
+fn told(at: RawTime, served: &Served<'_>, rounding: Rounding) -> Option<(NtpTimestamp, i64)> {
+    let edges = served.bound?.edges_at(at.as_ns()).ok()?;
+    let width = edges.hi_ns.saturating_sub(edges.lo_ns);
+    let middle = edges.lo_ns.saturating_add(width / 2);
+    let utc = served.leap.to_utc(TaiTime::from_ns(at.as_ns().saturating_add(middle)));
+    Some((NtpTimestamp::from_utc(utc, rounding), width / 2 + 2))
+}
+
+fn unsynchronised(request: &Packet) -> Packet {
+    Packet {
+        leap: Leap::Unsynchronised,
+        version: request.version,
+        mode: Mode::Server,
+        stratum: 0,
+        poll: request.poll,
+        precision: PRECISION,
+        root_delay: ShortTime(0),
+        root_dispersion: ShortTime(0),
+        reference_id: [0; 4],
+        reference: NtpTimestamp::ZERO,
+        origin: request.transmit,
+        receive: NtpTimestamp::ZERO,
+        transmit: NtpTimestamp::ZERO,
+    }
+}
+
+fn encode(packet: &Packet, claim_ns: Option<u64>) -> Datagram {
+    let mut header = [0; HEADER_BYTES];
+    packet.write(&mut header);
+    let Some(half_width_ns) = claim_ns else { return Datagram::new(&header) };
+    let mut bytes = [0; HEADER_BYTES + 28];
+    bytes[..HEADER_BYTES].copy_from_slice(&header);
+    bytes[HEADER_BYTES..].copy_from_slice(&ExactClaim { half_width_ns }.write());
+    Datagram::new(&bytes)
+}
+
+/// The reference id of a server that follows `upstream` (RFC 5905 §7.3; an IPv6 address is folded, not hashed).
+pub(crate) fn reference_id_of(upstream: SocketAddr) -> [u8; 4] {
+    match upstream.ip().to_canonical() {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let mut folded = [0; 4];
+            address.octets().iter().enumerate().for_each(|(i, byte)| folded[i % 4] ^= byte);
+            folded
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str, bits: u8) -> Prefix {
+        Prefix { address: text.parse().expect("an address"), bits }
+    }
+
+    #[test]
+    fn the_longest_prefix_decides_and_silence_is_denial() {
+        let settings = ServerSettings {
+            listen: Vec::new(),
+            allow: vec![prefix("10.0.0.0", 8), prefix("10.1.2.3", 32)],
+            deny: vec![prefix("10.1.0.0", 16)],
+        };
+        let allowed = |text: &str| is_allowed(&settings, text.parse().expect("an address"));
+        assert!(allowed("10.0.0.1") && allowed("10.1.2.3") && allowed("::ffff:10.0.0.1"));
+        assert!(!allowed("10.1.2.4") && !allowed("192.0.2.1") && !allowed("2001:db8::1"));
+    }
+}

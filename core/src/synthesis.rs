@@ -1,0 +1,448 @@
+//! From what the sources prove, each for itself, to the one bound: groups, vote, trust, join, audits (BOUND §4, §7).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use truebound_client::Reason;
+use truebound_client::bound::Bound;
+
+use crate::association::Association;
+use crate::bound::{Composer, Joined, RateCaps, growth_per_s_ns, join, width_ns};
+use crate::event::{Audit, Event};
+use crate::io::AssociationId;
+use crate::region::Region;
+use crate::region::hull::Wander;
+use crate::region::polygon::{Limits, Verdict};
+use crate::region::vote::{Vote, vote};
+use crate::settings::{Settings, SourceKind};
+use crate::status::Broken;
+use crate::time::RawTime;
+use crate::units::FreqError;
+
+/// A sole source whose constraints miss each other by less may have met a restless oscillator instead.
+const OSCILLATOR_PLAUSIBLE_NS: i64 = 100_000;
+/// Updates in a row that a joint region may be suspiciously narrow.
+const NARROW_UPDATES: u32 = 8;
+/// Updates in a row that the frequency audit has to fail.
+const FREQUENCY_UPDATES: u32 = 3;
+/// A is widened tenfold when the oscillator breaks its class, at most this often.
+const MAX_WIDENINGS: u32 = 2;
+
+/// Who is independent of whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// The operator's word.
+    Named(String),
+    /// Servers that follow the same upstream.
+    Upstream([u8; 4], u8),
+    /// A server by itself.
+    Address(IpAddr),
+    /// A configured source that has no address yet: source and slot.
+    Missing(u32, u32),
+    /// This host's clock as root.
+    Local(u32),
+}
+
+impl std::fmt::Display for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Group::Named(name) => f.write_str(name),
+            Group::Upstream(id, stratum) => write!(f, "upstream {}.{}.{}.{}/{stratum}", id[0], id[1], id[2], id[3]),
+            Group::Address(address) => write!(f, "{address}"),
+            Group::Missing(source, slot) => write!(f, "missing {source}/{slot}"),
+            Group::Local(source) => write!(f, "local {source}"),
+        }
+    }
+}
+
+/// This host's clock as a root: raw time plus a constant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalSource {
+    pub(crate) source: u32,
+    pub(crate) region: Region,
+}
+
+/// What the synthesis found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
+    /// All groups, heard or not.
+    pub(crate) groups: usize,
+    pub(crate) max_liars: usize,
+    pub(crate) live_groups: usize,
+    pub(crate) uses_trust: bool,
+    /// Region of each association that was heard.
+    pub(crate) regions: BTreeMap<AssociationId, Region>,
+    /// The association that carries the estimate.
+    pub(crate) best: Option<AssociationId>,
+}
+
+/// The state that outlives one synthesis.
+#[derive(Clone, Debug)]
+pub(crate) struct Synthesis {
+    /// What was published last, as a function; `None` when there is nothing to be inside of.
+    pub(crate) previous: Option<Bound>,
+    /// The previous bound is another run's: it ages, but nothing is joined with it.
+    pub(crate) is_restored: bool,
+    pub(crate) epoch: u64,
+    pub(crate) broken: Option<Broken>,
+    pub(crate) had_bound: bool,
+    pub(crate) findings: Findings,
+    caps: RateCaps,
+    widenings: u32,
+    narrow_updates: u32,
+    frequency_updates: u32,
+}
+
+/// What surrounds a synthesis.
+pub(crate) struct World<'a> {
+    pub(crate) now: RawTime,
+    pub(crate) settings: &'a Settings,
+    pub(crate) associations: &'a mut [Association],
+    pub(crate) local: Option<LocalSource>,
+    pub(crate) events: &'a mut Vec<Event>,
+}
+
+impl Synthesis {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Synthesis {
+            previous: None,
+            is_restored: false,
+            epoch: 0,
+            broken: None,
+            had_bound: false,
+            findings: Findings::default(),
+            caps: RateCaps::of(&settings.oscillator),
+            widenings: 0,
+            narrow_updates: 0,
+            frequency_updates: 0,
+        }
+    }
+
+    /// The same with nothing learnt; epochs go on counting.
+    pub(crate) fn restarted(&self, settings: &Settings) -> Self {
+        Synthesis { epoch: self.epoch, had_bound: self.had_bound, ..Synthesis::new(settings) }
+    }
+
+    /// What the oscillator may do, after what it did.
+    pub(crate) fn wander(&self, settings: &Settings) -> Wander {
+        Wander::new(self.wander_per_s(settings), settings.oscillator.phase_noise_s)
+    }
+
+    pub(crate) fn wander_per_s(&self, settings: &Settings) -> f64 {
+        (0..self.widenings).fold(settings.oscillator.wander_per_s, |a, _| a * 10.0)
+    }
+
+    fn limits(&self, settings: &Settings) -> Limits {
+        Limits { wander: self.wander(settings), omega: settings.oscillator.freq_limit.as_fraction() }
+    }
+
+    fn composer(&self, settings: &Settings) -> Composer {
+        let oscillator =
+            crate::settings::Oscillator { wander_per_s: self.wander_per_s(settings), ..settings.oscillator };
+        Composer { oscillator, settings: settings.bound }
+    }
+
+    /// Withdraws everything published so far.
+    pub(crate) fn new_epoch(&mut self, reason: Reason, events: &mut Vec<Event>) {
+        self.previous = None;
+        self.is_restored = false;
+        self.narrow_updates = 0;
+        self.epoch += 1;
+        events.push(Event::NewEpoch { epoch: self.epoch, reason });
+    }
+
+    /// Starts as another run left off: its bound ages until the first one of ours.
+    pub(crate) fn restore(&mut self, bound: Bound, epoch: u64) {
+        self.previous = Some(bound);
+        self.is_restored = true;
+        self.had_bound = true;
+        self.epoch = epoch;
+    }
+
+    /// Works out the bound at `now`. Returns whether bounds published so far had to be withdrawn.
+    pub(crate) fn update(&mut self, world: &mut World<'_>) -> bool {
+        let epoch_before = self.epoch;
+        let heard = self.hear(world);
+        let voted = self.voted(world, &heard);
+        match voted {
+            Some(region) => self.accept(world, region),
+            None => self.hold_over(world.now),
+        }
+        self.had_bound |= self.previous.is_some();
+        self.epoch != epoch_before && epoch_before != 0
+    }
+
+    /// Each association's verdict on itself, by group.
+    fn hear(&mut self, world: &mut World<'_>) -> BTreeMap<Group, Option<Region>> {
+        let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
+        let own_addresses = own_addresses(world.associations);
+        let mut groups = missing_groups(world.settings, world.associations);
+        let mut contradicted = 0;
+        let mut by_ns_max = 0;
+        self.findings.regions.clear();
+        let mut live = std::collections::BTreeSet::new();
+        for association in world.associations.iter_mut() {
+            if follows_us(association, &own_addresses) {
+                continue;
+            }
+            let group = group_of(association, world.settings);
+            let is_live = association.is_reachable(world.now);
+            let entry = groups.entry(group.clone()).or_insert(None);
+            match association.verdict(world.now, &limits, memory_ns) {
+                Verdict::Silent => {}
+                Verdict::Empty { by_ns } => {
+                    contradicted += 1;
+                    by_ns_max = by_ns_max.max(by_ns);
+                    association.contradicted_itself();
+                    world.events.push(Event::SelfContradiction { association: association.id, by_ns });
+                }
+                Verdict::Region(_) if association.is_proving_itself() => {}
+                Verdict::Region(region) => {
+                    *entry = Some(entry.map_or(region, |other| other.hull(region)));
+                    self.findings.regions.insert(association.id, region);
+                    if is_live {
+                        live.insert(group);
+                    }
+                }
+            }
+        }
+        if let Some(local) = world.local {
+            groups.insert(Group::Local(local.source), Some(local.region));
+            live.insert(Group::Local(local.source));
+        }
+        self.findings.groups = groups.len();
+        self.findings.live_groups = live.len();
+        let default_liars = groups.len().saturating_sub(1) / 2;
+        self.findings.max_liars = world.settings.max_liars.map_or(default_liars, |f| f as usize).min(groups.len());
+        if contradicted > 0 {
+            self.judge_contradictions(world, by_ns_max);
+        }
+        groups
+    }
+
+    /// More than f groups lost themselves: the bound goes, and perhaps it was our oscillator.
+    fn judge_contradictions(&mut self, world: &mut World<'_>, by_ns: i64) {
+        let proving = world.associations.iter().filter(|association| association.is_proving_itself());
+        let lost: std::collections::BTreeSet<Group> = proving.map(|a| group_of(a, world.settings)).collect();
+        if lost.len() <= self.findings.max_liars {
+            return;
+        }
+        let is_sole = self.findings.groups == 1;
+        if (!is_sole || by_ns < OSCILLATOR_PLAUSIBLE_NS) && self.widenings < MAX_WIDENINGS {
+            self.widenings += 1;
+            self.caps = RateCaps::of(&world.settings.oscillator);
+        }
+        let reason = if is_sole { Reason::SourceJumped } else { Reason::OscillatorBroke };
+        self.broken = Some(Broken::Void(reason));
+        self.new_epoch(reason, world.events);
+        // What the others remember was learnt from the same oscillator.
+        if !is_sole {
+            world.associations.iter_mut().for_each(Association::forget);
+            self.findings.regions.clear();
+        }
+    }
+
+    /// The region that n − f groups, and the trusted sources, allow.
+    fn voted(&mut self, world: &mut World<'_>, groups: &BTreeMap<Group, Option<Region>>) -> Option<Region> {
+        let regions: Vec<Region> = groups.values().flatten().copied().collect();
+        let voted = match vote(&regions, groups.len(), self.findings.max_liars) {
+            Vote::Unbounded => {
+                self.findings.best = None;
+                return None;
+            }
+            Vote::Empty => {
+                self.breaks(Reason::SourcesDisagree, world.events);
+                return None;
+            }
+            Vote::Region(region) => region,
+        };
+        self.judge_sources(world, voted);
+        self.with_trust(world, voted)
+    }
+
+    fn with_trust(&mut self, world: &mut World<'_>, voted: Region) -> Option<Region> {
+        self.findings.uses_trust = false;
+        let mut region = voted;
+        for association in world.associations.iter().filter(|a| is_trusted(a, world.settings)) {
+            let Some(&trusted) = self.findings.regions.get(&association.id) else { continue };
+            self.findings.uses_trust = true;
+            let Some(both) = region.intersect(trusted) else {
+                self.breaks(Reason::TrustContradicted, world.events);
+                return None;
+            };
+            region = both;
+        }
+        Some(region)
+    }
+
+    /// Truechimers touch the voted region; the narrowest of them carries the estimate.
+    fn judge_sources(&mut self, world: &mut World<'_>, voted: Region) {
+        let mut best: Option<(i64, AssociationId)> = None;
+        for association in world.associations.iter_mut() {
+            let Some(region) = self.findings.regions.get(&association.id) else { continue };
+            let below = voted.theta_lo_ns.saturating_sub(region.theta_hi_ns);
+            let above = region.theta_lo_ns.saturating_sub(voted.theta_hi_ns);
+            let distance_ns = below.max(above).max(0);
+            let is_falseticker = distance_ns > 0;
+            if is_falseticker != association.is_falseticker {
+                association.is_falseticker = is_falseticker;
+                let verdict = Event::Verdict { association: association.id, falseticker: is_falseticker, distance_ns };
+                world.events.push(verdict);
+            }
+            let candidate = (region.half_width_ns(), association.id);
+            if !is_falseticker && best.is_none_or(|best| candidate < best) {
+                best = Some(candidate);
+            }
+        }
+        self.findings.best = best.map(|(_, id)| id);
+    }
+
+    /// The sources contradict each other: nothing is published until they agree again.
+    fn breaks(&mut self, reason: Reason, events: &mut Vec<Event>) {
+        if self.broken != Some(Broken::Void(reason)) {
+            self.broken = Some(Broken::Void(reason));
+            self.new_epoch(reason, events);
+        }
+        self.previous = None;
+    }
+
+    /// A region was voted: publishes it joined with the previous bound, or in a new epoch.
+    fn accept(&mut self, world: &mut World<'_>, region: Region) {
+        let composer = self.composer(world.settings);
+        self.narrow_caps(world, &region);
+        self.audit(world, &region);
+        let fresh = composer.fresh(world.now, &region, self.caps);
+        if self.broken.take().is_some() || self.is_restored || self.epoch == 0 {
+            self.start_epoch_with(fresh, Reason::NewEpoch, world.events);
+            return;
+        }
+        let previous = self.previous.and_then(|previous| previous.carried_to(world.now.as_ns()).ok());
+        self.previous = match previous.map(|previous| (previous, join(&fresh, &previous))) {
+            None => Some(fresh),
+            Some((previous, Joined::Inside(joined))) if !self.is_too_narrow(&joined, &fresh, &previous) => Some(joined),
+            Some((_, joined)) => {
+                if joined != Joined::Disjoint {
+                    world.events.push(Event::Audit { what: Audit::Narrow, by: width_ns(&fresh) });
+                }
+                self.new_epoch(Reason::NewEpoch, world.events);
+                Some(fresh)
+            }
+        };
+    }
+
+    /// An epoch that was already counted when the old one broke, or the first of this run.
+    fn start_epoch_with(&mut self, fresh: Bound, reason: Reason, events: &mut Vec<Event>) {
+        if self.is_restored || self.epoch == 0 {
+            self.new_epoch(reason, events);
+        }
+        self.previous = Some(fresh);
+    }
+
+    fn narrow_caps(&mut self, world: &mut World<'_>, region: &Region) {
+        match self.caps.narrowed(region, world.settings.oscillator.freq_spread) {
+            Some(caps) => self.caps = caps,
+            None => {
+                world.events.push(Event::Audit { what: Audit::Spread, by: region.omega_hi });
+                self.caps = RateCaps::of(&world.settings.oscillator);
+                self.new_epoch(Reason::OscillatorBroke, world.events);
+            }
+        }
+    }
+
+    /// A joint region far narrower than both its parents, again and again, is a sign of a lie within the widths.
+    fn is_too_narrow(&mut self, joined: &Bound, fresh: &Bound, previous: &Bound) -> bool {
+        let narrower = width_ns(fresh).min(width_ns(previous));
+        self.narrow_updates = if width_ns(joined) < narrower / 4 { self.narrow_updates + 1 } else { 0 };
+        self.narrow_updates >= NARROW_UPDATES
+    }
+
+    /// BOUND §7: the estimated frequency must meet the proved interval, and the region from user stamps alone must
+    /// contain the published one.
+    fn audit(&mut self, world: &mut World<'_>, region: &Region) {
+        let Some(best) = self.findings.best.and_then(|id| world.associations.iter_mut().find(|a| a.id == id)) else {
+            return;
+        };
+        if let Some(estimate) = best.estimator.at(world.now) {
+            let (omega, sigma) = (estimate.omega.as_fraction(), estimate.omega_sigma.as_fraction());
+            let low = FreqError::from_fraction(omega - 6.0 * sigma).to_rate_down();
+            let high = FreqError::from_fraction(omega + 6.0 * sigma).to_rate_up();
+            let miss = low.saturating_sub(region.omega_hi).max(region.omega_lo.saturating_sub(high));
+            self.frequency_updates = if miss > 0 { self.frequency_updates + 1 } else { 0 };
+            if self.frequency_updates == FREQUENCY_UPDATES {
+                world.events.push(Event::Audit { what: Audit::Frequency, by: miss });
+                self.widenings = (self.widenings + 1).min(MAX_WIDENINGS);
+                self.new_epoch(Reason::FrequencyAudit, world.events);
+            }
+        }
+        self.audit_kernel_free(world, region);
+    }
+
+    fn audit_kernel_free(&mut self, world: &mut World<'_>, region: &Region) {
+        let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
+        let Some(id) = self.findings.best.filter(|_| self.findings.groups == 1) else { return };
+        let Some(best) = world.associations.iter_mut().find(|a| a.id == id) else { return };
+        if let Verdict::Region(free) = best.kernel_free_verdict(world.now, &limits, memory_ns) {
+            let outside = free.theta_lo_ns.saturating_sub(region.theta_lo_ns);
+            let outside = outside.max(region.theta_hi_ns.saturating_sub(free.theta_hi_ns));
+            // Both were rounded outward on their own: a nanosecond or two is no finding.
+            if outside > 4 && region.theta_lo_ns > free.theta_hi_ns || region.theta_hi_ns < free.theta_lo_ns {
+                world.events.push(Event::Audit { what: Audit::KernelFree, by: outside });
+            }
+        }
+    }
+
+    /// Too few are heard: the previous bound ages, until it expires.
+    fn hold_over(&mut self, now: RawTime) {
+        self.previous = self.previous.and_then(|previous| previous.carried_to(now.as_ns()).ok());
+    }
+
+    /// How fast the published bound grows, ns per s.
+    pub(crate) fn growth_per_s_ns(&self) -> i64 {
+        self.previous.as_ref().map_or(0, growth_per_s_ns)
+    }
+}
+
+/// Slots of the configuration that no association fills: silent groups of their own.
+fn missing_groups(settings: &Settings, associations: &[Association]) -> BTreeMap<Group, Option<Region>> {
+    let mut groups = BTreeMap::new();
+    for (source, line) in (0u32..).zip(&settings.sources) {
+        let slots = match line.kind {
+            SourceKind::Server { .. } => 1,
+            SourceKind::Pool { count, .. } => u32::from(count),
+            SourceKind::Local { .. } => 0,
+        };
+        let filled = associations.iter().filter(|a| a.source == source).count();
+        for slot in u32::try_from(filled).unwrap_or(u32::MAX)..slots {
+            let group = line.group.clone().map_or(Group::Missing(source, slot), Group::Named);
+            groups.insert(group, None);
+        }
+    }
+    groups
+}
+
+/// The independence group of an association: the operator's word, or a common upstream, or its address.
+pub(crate) fn group_of(association: &Association, settings: &Settings) -> Group {
+    let named = settings.sources.get(association.source as usize).and_then(|line| line.group.clone());
+    match (named, association.upstream.stratum) {
+        (Some(name), _) => Group::Named(name),
+        (None, 0 | 1) => Group::Address(association.address.ip()),
+        (None, stratum) => Group::Upstream(association.upstream.reference_id, stratum),
+    }
+}
+
+fn is_trusted(association: &Association, settings: &Settings) -> bool {
+    settings.sources.get(association.source as usize).is_some_and(|line| line.trust)
+}
+
+fn own_addresses(associations: &[Association]) -> Vec<IpAddr> {
+    associations.iter().filter_map(|association| association.local_address).collect()
+}
+
+/// A server that names one of our addresses as its upstream only echoes us.
+pub(crate) fn follows_us(association: &Association, own: &[IpAddr]) -> bool {
+    let id = association.upstream.reference_id;
+    association.upstream.stratum > 1
+        && own
+            .iter()
+            .any(|address| matches!(address.to_canonical(), IpAddr::V4(a) if a.octets() == id && !a.is_loopback()))
+}

@@ -1,0 +1,236 @@
+//! What the kernel writes beside a datagram: control messages (cmsg(3)) and socket addresses, read as plain bytes.
+//!
+//! A control message is `{ size_t len; int level; int type; data }`, the next one starting at the next multiple of
+//! eight. Reading bytes instead of following the CMSG macros needs no unsafe code and cannot run off a short buffer.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use truebound_core::time::{NS_PER_S, RealTime};
+
+/// `{ size_t len; int level; int type }`.
+const HEADER_BYTES: usize = 16;
+/// Control messages start at multiples of this.
+const ALIGNMENT: usize = 8;
+
+const _: () = assert!(size_of::<libc::cmsghdr>() == HEADER_BYTES);
+const _: () = assert!(size_of::<libc::in_pktinfo>() == 12);
+const _: () = assert!(size_of::<libc::in6_pktinfo>() == 20);
+const _: () = assert!(size_of::<libc::sock_extended_err>() == 16);
+
+/// linux/errqueue.h: the packet was handed to the device, as opposed to the scheduler (1) or acknowledged (2).
+const SCM_TSTAMP_SND: u32 = 0;
+
+/// One control message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ControlMessage<'a> {
+    pub(crate) level: i32,
+    pub(crate) kind: i32,
+    pub(crate) data: &'a [u8],
+}
+
+/// The control messages in `bytes`; ends at the first malformed one.
+pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = ControlMessage<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let len = usize::from_ne_bytes(field(rest, 0)?);
+        let data = rest.get(HEADER_BYTES..len)?;
+        let message = ControlMessage {
+            level: i32::from_ne_bytes(field(rest, 8)?),
+            kind: i32::from_ne_bytes(field(rest, 12)?),
+            data,
+        };
+        // The last message may end without its padding.
+        rest = rest.get(len.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// The software stamp of SCM_TIMESTAMPING, which is the first of three timespecs. Zero means that there is none.
+pub(crate) fn software_stamp(control: &[u8]) -> Option<RealTime> {
+    let stamps = messages(control)
+        .find(|message| (message.level, message.kind) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING))?;
+    real_time(i64::from_ne_bytes(field(stamps.data, 0)?), i64::from_ne_bytes(field(stamps.data, 8)?))
+}
+
+/// A timespec of CLOCK_REALTIME, unless it is 0/0 or no time at all.
+fn real_time(sec: i64, nsec: i64) -> Option<RealTime> {
+    if (sec, nsec) == (0, 0) || sec < 0 || !(0..NS_PER_S).contains(&nsec) {
+        return None;
+    }
+    sec.checked_mul(NS_PER_S)?.checked_add(nsec).map(RealTime::from_ns)
+}
+
+/// The local address that the datagram was sent to (the destination in its IP header).
+pub(crate) fn destination(control: &[u8]) -> Option<IpAddr> {
+    messages(control).find_map(|message| match (message.level, message.kind) {
+        // struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr }
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => Some(Ipv4Addr::from(field::<4>(message.data, 8)?).into()),
+        // struct in6_pktinfo { in6_addr addr; unsigned ifindex }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => Some(Ipv6Addr::from(field::<16>(message.data, 0)?).into()),
+        _ => None,
+    })
+}
+
+/// The error-queue entry with this control data is the stamp of a packet that went to the device, rather than of
+/// another stage, or an ICMP error.
+pub(crate) fn is_sent_stamp(control: &[u8]) -> bool {
+    messages(control).any(|message| {
+        let is_error = matches!(
+            (message.level, message.kind),
+            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+        );
+        // struct sock_extended_err { u32 errno; u8 origin, type, code, pad; u32 info; u32 data }
+        let origin = message.data.get(4).copied();
+        let info = field(message.data, 8).map(u32::from_ne_bytes);
+        is_error && origin == Some(libc::SO_EE_ORIGIN_TIMESTAMPING) && info == Some(SCM_TSTAMP_SND)
+    })
+}
+
+/// Control messages that set a datagram's source address, in the words that [`crate::sys::send`] takes.
+pub(crate) struct PacketInfo {
+    words: [u64; 5],
+    used: usize,
+}
+
+impl PacketInfo {
+    /// Leaves the interface to the routing table (a link-local destination names it by its scope).
+    pub(crate) fn from_source(source: IpAddr) -> Self {
+        let mut data = [0; 24];
+        match source {
+            IpAddr::V4(v4) => {
+                data[4..8].copy_from_slice(&v4.octets()); // spec_dst: the source of what is sent
+                PacketInfo::new(libc::IPPROTO_IP, libc::IP_PKTINFO, &data, size_of::<libc::in_pktinfo>())
+            }
+            IpAddr::V6(v6) => {
+                data[..16].copy_from_slice(&v6.octets());
+                PacketInfo::new(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data, size_of::<libc::in6_pktinfo>())
+            }
+        }
+    }
+
+    fn new(level: i32, kind: i32, data: &[u8; 24], data_len: usize) -> Self {
+        let len = HEADER_BYTES + data_len;
+        let mut bytes = [0; HEADER_BYTES + 24];
+        bytes[..8].copy_from_slice(&len.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&level.to_ne_bytes());
+        bytes[12..16].copy_from_slice(&kind.to_ne_bytes());
+        bytes[16..].copy_from_slice(data);
+        let mut words = [0; 5];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        PacketInfo { words, used: len.div_ceil(ALIGNMENT) }
+    }
+
+    /// The control messages.
+    pub(crate) fn as_words(&self) -> &[u64] {
+        &self.words[..self.used]
+    }
+}
+
+/// The address in a sockaddr_in or sockaddr_in6.
+pub(crate) fn socket_address(name: &[u8]) -> Option<SocketAddr> {
+    let family = i32::from(u16::from_ne_bytes(field(name, 0)?));
+    let port = u16::from_be_bytes(field(name, 2)?);
+    match family {
+        libc::AF_INET => Some(SocketAddrV4::new(Ipv4Addr::from(field::<4>(name, 4)?), port).into()),
+        libc::AF_INET6 => {
+            let address = Ipv6Addr::from(field::<16>(name, 8)?);
+            let flow = u32::from_ne_bytes(field(name, 4)?);
+            let scope = u32::from_ne_bytes(field(name, 24)?);
+            Some(SocketAddrV6::new(address, port, flow, scope).into())
+        }
+        _ => None,
+    }
+}
+
+/// The `N` bytes at `at`.
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control_message(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = (HEADER_BYTES + data.len()).to_ne_bytes().to_vec();
+        bytes.extend(level.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(data);
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes
+    }
+
+    fn stamp(sec: i64, nsec: i64) -> Vec<u8> {
+        let data: Vec<u8> = [sec, nsec, 0, 0, 0, 0].into_iter().flat_map(i64::to_ne_bytes).collect();
+        control_message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, &data)
+    }
+
+    fn extended_error(origin: u8, info: u32) -> Vec<u8> {
+        let mut data = 42_u32.to_ne_bytes().to_vec();
+        data.extend([origin, 0, 0, 0]);
+        data.extend(info.to_ne_bytes());
+        data.extend([0; 4]);
+        control_message(libc::SOL_IP, libc::IP_RECVERR, &data)
+    }
+
+    #[test]
+    fn a_stamp_is_found_behind_another_message() {
+        let mut control =
+            control_message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[1, 0, 0, 0, 127, 0, 0, 1, 127, 0, 0, 5]);
+        control.extend(stamp(1_700_000_000, 999_999_999));
+        assert_eq!(software_stamp(&control), Some(RealTime::from_ns(1_700_000_000_999_999_999)));
+        assert_eq!(destination(&control), Some(Ipv4Addr::new(127, 0, 0, 5).into()));
+        control.truncate(control.len() - 40);
+        assert_eq!(software_stamp(&control), None, "a cut message is not read");
+    }
+
+    #[test]
+    fn a_zero_or_impossible_stamp_is_none() {
+        for (sec, nsec) in [(0, 0), (-1, 5), (1, -1), (1, NS_PER_S), (i64::MAX, 1), (9_223_372_036, 854_775_808)] {
+            assert_eq!(software_stamp(&stamp(sec, nsec)), None, "{sec} {nsec}");
+        }
+        assert_eq!(software_stamp(&stamp(9_223_372_036, 854_775_807)), Some(RealTime::MAX));
+        assert_eq!(software_stamp(&stamp(0, 1)), Some(RealTime::from_ns(1)));
+    }
+
+    #[test]
+    fn malformed_lengths_end_the_messages() {
+        for len in [0, 1, 15, 17, usize::MAX] {
+            let mut bytes = [0_u8; 16];
+            bytes[..8].copy_from_slice(&len.to_ne_bytes());
+            assert_eq!(messages(&bytes).count(), 0, "{len}");
+        }
+        assert_eq!(messages(&[]).count(), 0);
+        assert_eq!(messages(&control_message(1, 2, &[])).count(), 1);
+    }
+
+    #[test]
+    fn only_the_device_stage_counts_as_sent() {
+        assert!(is_sent_stamp(&extended_error(libc::SO_EE_ORIGIN_TIMESTAMPING, SCM_TSTAMP_SND)));
+        assert!(!is_sent_stamp(&extended_error(libc::SO_EE_ORIGIN_TIMESTAMPING, 1)), "scheduler");
+        assert!(!is_sent_stamp(&extended_error(libc::SO_EE_ORIGIN_ICMP, 0)), "ICMP");
+        assert!(!is_sent_stamp(&stamp(1, 1)), "no extended error");
+    }
+
+    #[test]
+    fn packet_info_is_read_back_as_written() {
+        let v6 = IpAddr::V6("fe80::1:2".parse().expect("an address"));
+        let info = PacketInfo::from_source(v6);
+        let bytes: Vec<u8> = info.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(bytes.len(), 40);
+        assert_eq!(destination(&bytes), Some(v6));
+
+        let info = PacketInfo::from_source(Ipv4Addr::new(10, 1, 2, 3).into());
+        let bytes: Vec<u8> = info.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!((bytes.len(), &bytes[20..24]), (32, &[10, 1, 2, 3][..]));
+    }
+
+    #[test]
+    fn an_address_of_another_family_is_none() {
+        assert_eq!(socket_address(&[]), None);
+        assert_eq!(socket_address(&[1, 0, 0, 123, 127, 0, 0, 1]), None);
+        assert_eq!(socket_address(&[2, 0, 0, 123, 127, 0, 0]), None);
+    }
+}

@@ -1,0 +1,283 @@
+//! UDP sockets whose datagrams the kernel stamps when they come and when they go.
+//!
+//! A receive stamp arrives beside its datagram. A transmit stamp comes back later, through the socket's error queue,
+//! together with the packet it belongs to as it went to the device, link header first. The payload is that packet's
+//! tail, so the sender finds its own cookie in it: matching does not depend on counting, on which the kernel, the
+//! device and a lost packet may disagree.
+//!
+//! Stamps are CLOCK_REALTIME. A missing one is data: the first datagrams after the kernel starts stamping lack it, as
+//! do those that a device or a filter drops.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, TimestampingFlag, bind, connect, getsockname, setsockopt,
+    socket, sockopt,
+};
+use truebound_core::time::RealTime;
+
+use crate::control;
+use crate::sys::{self, Message};
+
+/// A nonblocking UDP socket with kernel stamps. Readiness is the caller's business: readable for datagrams, error for
+/// transmit stamps (and ICMP errors on a connected socket).
+#[derive(Debug)]
+pub struct StampSocket {
+    fd: OwnedFd,
+    is_ipv4: bool,
+    stamping: StampSupport,
+    /// The kernel (or the world in its place) lacks recvmmsg(2).
+    one_by_one: AtomicBool,
+    /// Entries of the error queue that were no transmit stamp.
+    skipped: AtomicU64,
+}
+
+/// Which stamps the kernel agreed to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StampSupport {
+    /// Of datagrams received.
+    pub rx: bool,
+    /// Of datagrams sent.
+    pub tx: bool,
+}
+
+/// A datagram as it was received.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The local address it was sent to, on a server's socket.
+    pub to: Option<IpAddr>,
+    /// Its bytes, as many as fit.
+    pub data: &'a [u8],
+    /// The kernel's receive stamp, if there is one.
+    pub kernel: Option<RealTime>,
+    /// It was longer than the buffer.
+    pub truncated: bool,
+}
+
+/// A transmit stamp and the packet it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct SentStamp<'a> {
+    /// The packet with its headers; the UDP payload is its tail.
+    pub packet: &'a [u8],
+    /// When the packet was handed to the device.
+    pub kernel: Option<RealTime>,
+}
+
+impl StampSocket {
+    /// A socket on an ephemeral port, connected to `peer`: it receives from there only, and ICMP errors show as
+    /// [`io::ErrorKind::ConnectionRefused`] and its like.
+    pub fn client(peer: SocketAddr) -> io::Result<StampSocket> {
+        let socket = StampSocket::open(peer)?;
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(peer))?;
+        Ok(socket)
+    }
+
+    /// A socket bound to `listen` alone: an address in use is an error, and IPv6 does not serve IPv4 as well.
+    pub fn server(listen: SocketAddr) -> io::Result<StampSocket> {
+        let socket = StampSocket::open(listen)?;
+        match listen {
+            SocketAddr::V4(_) => setsockopt(&socket.fd, sockopt::Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => {
+                setsockopt(&socket.fd, sockopt::Ipv6V6Only, &true)?;
+                setsockopt(&socket.fd, sockopt::Ipv6RecvPacketInfo, &true)?;
+            }
+        }
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(listen))?;
+        Ok(socket)
+    }
+
+    /// A socket of the family of `address`, stamping before the first packet can arrive.
+    fn open(address: SocketAddr) -> io::Result<StampSocket> {
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+        let stamping = enable_stamps(&fd);
+        let is_ipv4 = address.is_ipv4();
+        Ok(StampSocket { fd, is_ipv4, stamping, one_by_one: AtomicBool::new(false), skipped: AtomicU64::new(0) })
+    }
+
+    /// Its own address.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let name: SockaddrStorage = getsockname(self.as_raw_fd())?;
+        if let Some(v4) = name.as_sockaddr_in() {
+            Ok(SocketAddrV4::from(*v4).into())
+        } else if let Some(v6) = name.as_sockaddr_in6() {
+            Ok(SocketAddrV6::from(*v6).into())
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    }
+
+    /// Which stamps the kernel agreed to.
+    #[must_use]
+    pub fn stamping(&self) -> StampSupport {
+        self.stamping
+    }
+
+    /// Entries of the error queue so far that were no transmit stamp: ICMP errors, other stages, cut packets.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// Sends one datagram without waiting: `to` is `None` on a connected socket, `from` sets the source address.
+    ///
+    /// On a connected socket this may return the error of an *earlier* datagram; then nothing was sent.
+    pub fn send(&self, data: &[u8], to: Option<SocketAddr>, from: Option<IpAddr>) -> io::Result<()> {
+        // The kernel would ignore a source of the other family and choose one itself.
+        if from.is_some_and(|source| source.is_ipv4() != self.is_ipv4) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let to = to.map(SockaddrStorage::from);
+        let from = from.map(control::PacketInfo::from_source);
+        sys::send(self.as_fd(), data, to.as_ref(), from.as_ref().map_or(&[], control::PacketInfo::as_words))
+    }
+
+    /// Receives what is there, up to the batch's capacity, and returns how many; [`io::ErrorKind::WouldBlock`] if
+    /// nothing is. Fewer than the capacity does not mean that no more is there. After an error the batch is empty.
+    pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        batch.filled = 0;
+        if !self.one_by_one.load(Ordering::Relaxed) {
+            match sys::receive_many(self.as_fd(), &mut batch.messages, libc::MSG_DONTWAIT) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                    self.one_by_one.store(true, Ordering::Relaxed);
+                }
+                received => {
+                    batch.filled = received?;
+                    return Ok(batch.filled);
+                }
+            }
+        }
+        self.receive_one_by_one(batch)
+    }
+
+    /// As [`StampSocket::receive`] by recvmsg(2). An error behind a datagram is not worth losing the datagram for.
+    fn receive_one_by_one(&self, batch: &mut Batch) -> io::Result<usize> {
+        for message in &mut batch.messages {
+            match sys::receive_one(self.as_fd(), message, libc::MSG_DONTWAIT) {
+                Ok(()) => batch.filled += 1,
+                Err(error) if batch.filled == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(batch.filled)
+    }
+
+    /// Drains the error queue, shows each transmit stamp to `visit` and returns how many there were. Everything else
+    /// on the queue is counted in [`StampSocket::skipped`].
+    ///
+    /// A datagram of more than about 950 bytes does not fit with its headers, so its stamp is skipped.
+    pub fn sent_stamps(&self, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
+        let mut message = Message::new();
+        let mut visited = 0;
+        loop {
+            match sys::receive_one(self.as_fd(), &mut message, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(visited),
+                Err(error) => return Err(error),
+            }
+            // The tail of a cut packet is not the payload's.
+            if control::is_sent_stamp(message.control()) && !message.is_truncated() {
+                visit(SentStamp { packet: message.data(), kernel: control::software_stamp(message.control()) });
+                visited += 1;
+            } else {
+                self.skipped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl AsFd for StampSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for StampSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+/// Asks for software stamps both ways, or for those on receipt, or does without. No OPT_TSONLY: the packet must come
+/// back with its stamp, for its cookie.
+fn enable_stamps(fd: &OwnedFd) -> StampSupport {
+    let rx = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE;
+    let tx = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID;
+    let accepts = |flags| setsockopt(fd, sockopt::Timestamping, &flags).is_ok();
+    if accepts(rx | tx) { StampSupport { rx: true, tx: true } } else { StampSupport { rx: accepts(rx), tx: false } }
+}
+
+/// Buffers for several datagrams, allocated once.
+pub struct Batch {
+    messages: Vec<Message>,
+    filled: usize,
+}
+
+impl Batch {
+    /// Room for `capacity` datagrams of up to 1024 bytes, at least for one and at most for 64.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Batch { messages: vec![Message::new(); capacity.clamp(1, sys::MAX_BATCH)], filled: 0 }
+    }
+
+    /// How many datagrams fit.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The datagrams of the last [`StampSocket::receive`], in order.
+    pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
+        self.messages[..self.filled].iter().filter_map(|message| {
+            Some(Datagram {
+                from: control::socket_address(message.name())?, // a UDP socket always knows it
+                to: control::destination(message.control()),
+                data: message.data(),
+                kernel: control::software_stamp(message.control()),
+                truncated: message.is_truncated(),
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch({} of {})", self.filled, self.capacity())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    #[test]
+    fn without_recvmmsg_datagrams_come_one_by_one() {
+        let server = StampSocket::server((Ipv4Addr::LOCALHOST, 0).into()).expect("a server socket");
+        let client = StampSocket::client(server.local_addr().expect("bound")).expect("a client socket");
+        server.one_by_one.store(true, Ordering::Relaxed); // as after ENOSYS
+        let mut batch = Batch::new(3);
+        let error = server.receive(&mut batch).expect_err("nothing there");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let mut seen = Vec::new();
+        for n in 0..5 {
+            client.send(&[n], None, None).expect("send");
+        }
+        while seen.len() < 5 {
+            let mut fds = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::from(2_000_u16)), Ok(1));
+            assert!(server.receive(&mut batch).expect("receive") <= 3);
+            seen.extend(batch.datagrams().map(|datagram| datagram.data[0]));
+        }
+        assert_eq!(seen, [0, 1, 2, 3, 4]);
+    }
+}

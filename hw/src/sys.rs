@@ -1,0 +1,176 @@
+//! The system calls for which no safe wrapper is good enough, each behind one safe function.
+//!
+//! nix covers the rest. Its `recvmsg` and `sendmsg` allocate for each control message, and it has no adjtimex(2).
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+
+/// Room for one datagram, or for one looped-back packet with its link header.
+const DATA_BYTES: usize = 1024;
+/// Room for control messages: a stamp (64), an extended error with its address (60) and packet info (40) fit twice.
+const CONTROL_BYTES: usize = 256;
+/// A sockaddr_in6 has 28.
+const NAME_LEN: libc::socklen_t = 32;
+const NAME_BYTES: usize = NAME_LEN as usize;
+/// The most messages that [`receive_many`] asks for at once.
+pub(crate) const MAX_BATCH: usize = 64;
+
+/// What adjtimex(2) says when nothing is changed, and the state of the leap machine that it returns.
+pub(crate) fn read_timex() -> io::Result<(libc::timex, libc::c_int)> {
+    // SAFETY: timex is a C struct of integers only, so all zeroes is a value of it.
+    let mut timex: libc::timex = unsafe { mem::zeroed() }; // modes = 0: a read, which needs no privilege
+    // SAFETY: `timex` is a live, aligned timex that nothing else refers to; the call writes at most its size.
+    let state = unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, &raw mut timex) };
+    if state < 0 { Err(io::Error::last_os_error()) } else { Ok((timex, state)) }
+}
+
+/// Control messages: the kernel and the CMSG macros of preloaded libraries want a cmsghdr's alignment.
+#[derive(Clone)]
+#[repr(C, align(8))]
+struct ControlBytes([u8; CONTROL_BYTES]);
+
+/// A socket address as the kernel writes it.
+#[derive(Clone)]
+#[repr(C, align(8))]
+struct NameBytes([u8; NAME_BYTES]);
+
+const _: () = assert!(align_of::<ControlBytes>() >= align_of::<libc::cmsghdr>());
+const _: () = assert!(align_of::<NameBytes>() >= align_of::<libc::sockaddr_in6>());
+const _: () = assert!(NAME_BYTES >= size_of::<libc::sockaddr_in6>());
+
+/// Buffers for one received message, and how much of each the kernel filled.
+#[derive(Clone)]
+pub(crate) struct Message {
+    data: [u8; DATA_BYTES],
+    control: ControlBytes,
+    name: NameBytes,
+    data_len: usize,
+    control_len: usize,
+    name_len: usize,
+    flags: libc::c_int,
+}
+
+impl Message {
+    /// Empty buffers.
+    pub(crate) const fn new() -> Self {
+        Message {
+            data: [0; DATA_BYTES],
+            control: ControlBytes([0; CONTROL_BYTES]),
+            name: NameBytes([0; NAME_BYTES]),
+            data_len: 0,
+            control_len: 0,
+            name_len: 0,
+            flags: 0,
+        }
+    }
+
+    /// The payload.
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.data[..self.data_len]
+    }
+
+    /// The control messages.
+    pub(crate) fn control(&self) -> &[u8] {
+        &self.control.0[..self.control_len]
+    }
+
+    /// The sender's address, as a sockaddr.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name.0[..self.name_len]
+    }
+
+    /// The datagram was longer than the buffer.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.flags & libc::MSG_TRUNC != 0
+    }
+
+    /// The payload's buffer. The iovec holds its address: it is good for as long as `self` stays where it is.
+    fn part(&mut self) -> libc::iovec {
+        libc::iovec { iov_base: self.data.as_mut_ptr().cast(), iov_len: DATA_BYTES }
+    }
+
+    /// A header that names the buffers of `self` and `part`. Good for as long as both stay where they are.
+    fn header(&mut self, part: &mut libc::iovec) -> libc::msghdr {
+        let mut header = empty_header();
+        header.msg_name = self.name.0.as_mut_ptr().cast();
+        header.msg_namelen = NAME_LEN;
+        header.msg_iov = ptr::from_mut(part);
+        header.msg_iovlen = 1;
+        header.msg_control = self.control.0.as_mut_ptr().cast();
+        header.msg_controllen = CONTROL_BYTES as _;
+        header
+    }
+
+    /// Takes over from `header` how much was filled. Lengths are cut to the buffers: the kernel reports a name's full
+    /// length even where it wrote less.
+    #[allow(clippy::unnecessary_cast, reason = "musl counts msg_controllen in socklen_t")]
+    fn take(&mut self, header: &libc::msghdr, data_len: usize) {
+        self.data_len = data_len.min(DATA_BYTES);
+        self.control_len = (header.msg_controllen as usize).min(CONTROL_BYTES);
+        self.name_len = (header.msg_namelen as usize).min(NAME_BYTES);
+        self.flags = header.msg_flags;
+    }
+}
+
+/// recvmsg(2).
+pub(crate) fn receive_one(fd: BorrowedFd<'_>, message: &mut Message, flags: libc::c_int) -> io::Result<()> {
+    let mut part = message.part();
+    let mut header = message.header(&mut part);
+    // SAFETY: fd is open for the call; `header` names one iovec and three buffers of the stated lengths, aligned, alive
+    // and exclusively ours until after the call.
+    let received = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags) };
+    let data_len = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    message.take(&header, data_len);
+    Ok(())
+}
+
+/// recvmmsg(2) into the first [`MAX_BATCH`] of `messages`: how many were filled.
+pub(crate) fn receive_many(fd: BorrowedFd<'_>, messages: &mut [Message], flags: libc::c_int) -> io::Result<usize> {
+    let mut parts = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MAX_BATCH];
+    let mut headers = [libc::mmsghdr { msg_hdr: empty_header(), msg_len: 0 }; MAX_BATCH];
+    let mut count = 0;
+    for ((message, part), header) in messages.iter_mut().zip(&mut parts).zip(&mut headers) {
+        *part = message.part();
+        header.msg_hdr = message.header(part);
+        count += 1;
+    }
+    // SAFETY: fd is open for the call; the first `count` headers each name one iovec and three buffers of the stated
+    // lengths, aligned, alive and exclusively ours until after the call; a null timeout is allowed.
+    let received = unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, flags as _, ptr::null_mut()) };
+    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    for (message, header) in messages.iter_mut().zip(&headers).take(received) {
+        message.take(&header.msg_hdr, header.msg_len as usize);
+    }
+    Ok(received)
+}
+
+/// sendmsg(2), not waiting. `control` holds complete control messages or is empty.
+pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8], to: Option<&SockaddrStorage>, control: &[u64]) -> io::Result<()> {
+    let mut part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    let mut header = empty_header();
+    if let Some(to) = to {
+        header.msg_name = to.as_ptr().cast_mut().cast();
+        header.msg_namelen = to.len();
+    }
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    if !control.is_empty() {
+        header.msg_control = control.as_ptr().cast_mut().cast();
+        header.msg_controllen = size_of_val(control) as _;
+    }
+    // SAFETY: fd is open for the call; `header` names one iovec, an address and control messages of the stated lengths
+    // (u64s have a cmsghdr's alignment), alive until after the call, which only reads them.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn empty_header() -> libc::msghdr {
+    // SAFETY: msghdr is a C struct of integers and raw pointers only (and private padding on some libcs), so all
+    // zeroes is a value of it.
+    unsafe { mem::zeroed() }
+}

@@ -1,0 +1,56 @@
+//! Samples in nanoseconds, their percentiles, and how a table shows them.
+
+/// A bag of samples, ns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples(Vec<i64>);
+
+impl Samples {
+    pub(crate) fn push(&mut self, ns: i64) {
+        self.0.push(ns);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn last(&self) -> Option<i64> {
+        self.0.last().copied()
+    }
+
+    pub(crate) fn median(&self) -> i64 {
+        self.percentile(50)
+    }
+
+    pub(crate) fn max(&self) -> i64 {
+        self.percentile(100)
+    }
+
+    /// The sample that `percent` of all samples do not exceed; 0 of an empty bag.
+    pub(crate) fn percentile(&self, percent: usize) -> i64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied().unwrap_or(0)
+    }
+}
+
+/// Microseconds with three decimals, right-aligned in a column of the tables.
+pub(crate) fn us(ns: i64) -> String {
+    let sign = if ns < 0 { "-" } else { "" };
+    let ns = ns.unsigned_abs();
+    format!("{:>12}", format!("{sign}{}.{:03}", ns / 1000, ns % 1000))
+}
+
+/// Nanoseconds from decimal seconds, as chronyc prints them: `-0.000012345`.
+pub(crate) fn ns_from_seconds(text: &str) -> Option<i64> {
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let nanos = format!("{fraction:0<9}");
+    let ns = whole.parse::<i64>().ok()? * 1_000_000_000 + nanos.get(..9)?.parse::<i64>().ok()?;
+    Some(if negative { -ns } else { ns })
+}
+
+/// Half, rounded up: a bound is never rounded down.
+pub(crate) fn half(ns: i64) -> i64 {
+    (ns + 1).div_euclid(2)
+}
