@@ -9,7 +9,7 @@ mod address;
 #[path = "config/error.rs"]
 mod error;
 #[path = "config/quantity.rs"]
-mod quantity;
+pub(crate) mod quantity;
 #[path = "config/table.rs"]
 mod table;
 
@@ -199,9 +199,13 @@ impl Config {
         let root = Table::root(document, entries.get_ref())?;
         let (discipline, oscillator) = read_clock(&root.table("clock")?)?;
         let (sources, members) = read_sources(&root.tables("source")?)?;
+        let virtual_clock = read_virtual(&root, discipline, &oscillator)?;
+        // The disciplined clock starts as far off as the clock under it.
+        let discipline =
+            virtual_clock.as_ref().map_or(discipline, |clock| Discipline::Virtual { offset_ns: clock.offset_ns });
         Ok(Config {
             agent: read_agent(&root)?,
-            virtual_clock: read_virtual(&root, discipline, &oscillator)?,
+            virtual_clock,
             stamps: read_stamps(&root.table("stamps")?)?,
             settings: Settings {
                 oscillator,
@@ -260,7 +264,11 @@ fn read_clock(clock: &Table<'_>) -> Result<(Discipline, Oscillator), ConfigError
 }
 
 fn read_discipline(entry: &Entry<'_>) -> Result<Discipline, ConfigError> {
-    let words = [("observe", Some(Discipline::Observe)), ("virtual", Some(Discipline::Virtual)), ("system", None)];
+    let words = [
+        ("observe", Some(Discipline::Observe)),
+        ("virtual", Some(Discipline::Virtual { offset_ns: 0 })),
+        ("system", None),
+    ];
     let steers_the_host = || entry.error("steering CLOCK_REALTIME is not in this release", "use \"observe\"");
     choice(&words)(entry)?.ok_or_else(steers_the_host)
 }
@@ -271,7 +279,7 @@ fn read_virtual(
     oscillator: &Oscillator,
 ) -> Result<Option<VirtualClockConfig>, ConfigError> {
     let table = root.table("virtual")?;
-    if discipline != Discipline::Virtual {
+    if discipline == Discipline::Observe {
         let fix = "set discipline = \"virtual\" in [clock], or remove [virtual]";
         return root.entry("virtual").map_or(Ok(None), |_| Err(table.error("[virtual] without a virtual clock", fix)));
     }

@@ -93,7 +93,7 @@ fn loaded_beside_chrony() {
 fn a_liar_among_three_is_outvoted() {
     let Some(lab) = Lab::open("a_liar_among_three_is_outvoted") else { return };
     let _honest = (Chrony::serve(&lab, "srv0"), Chrony::serve(&lab, "srv1"));
-    let _liar = Agent::start(&lab, "srv2", "liar", &serving_shifted("50ms"));
+    let _liar = shifted_server(&lab, "srv2", "liar", "50ms");
     let sources = [("s0", "10.77.0.1"), ("s1", "10.77.0.2"), ("s2", "10.77.0.3")];
     let mut voter = Agent::start(&lab, "cli0", "voter", &following(&sources, ""));
     let trusting = following(&sources[..1], "trust = true") + &following(&sources[1..], "");
@@ -117,7 +117,7 @@ fn a_liar_among_three_is_outvoted() {
 #[test]
 fn a_sole_source_that_jumps_is_announced() {
     let Some(lab) = Lab::open("a_sole_source_that_jumps_is_announced") else { return };
-    let honest = Agent::start(&lab, "srv0", "honest", &serving_shifted("0ns"));
+    let honest = shifted_server(&lab, "srv0", "honest", "0ns");
     let mut client = Agent::start(&lab, "cli0", "client", &following(&[("s0", "10.77.0.1")], ""));
     let checker = Checker::start(client.page());
     client
@@ -126,7 +126,7 @@ fn a_sole_source_that_jumps_is_announced() {
     wait_for_reads(&lab, &checker, 1000);
 
     honest.kill();
-    let _jumped = Agent::start(&lab, "srv0", "jumped", &serving_shifted("20ms"));
+    let _jumped = shifted_server(&lab, "srv0", "jumped", "20ms");
     // The reason may be replaced soon: whoever read the page meanwhile has seen it.
     client.expect(&lab, "reason source-jumped", |now| {
         now.reason == "source-jumped" || checker.tally().refused.keys().any(|refusal| refusal.contains("source-jumped"))
@@ -178,7 +178,7 @@ fn agent_sigkilled() {
 #[test]
 fn chrony_follows_our_server() {
     let Some(lab) = Lab::open("chrony_follows_our_server") else { return };
-    let _server = Agent::start(&lab, "srv0", "server", &serving_shifted("0ns"));
+    let _server = shifted_server(&lab, "srv0", "server", "0ns");
     let client = Chrony::follow(&lab, "cli0", "10.77.0.1", CHRONY_64);
 
     lab.wait("chronyd selects our server", PATIENCE, || client.follows("10.77.0.1"));
@@ -199,6 +199,14 @@ fn ipv6_source_works() {
     assert!(client.gate("1ms", "10s"), "truebound wait says no");
     wait_for_reads(&lab, &checker, 5000);
     checker.tally().expect_unbroken();
+}
+
+/// An agent that serves the kernel's clock, shifted, and is ready to.
+#[track_caller]
+fn shifted_server(lab: &Lab, host: &str, name: &str, shift: &str) -> Agent {
+    let mut server = Agent::start(lab, host, name, &serving_shifted(shift));
+    server.expect_status(lab, "locked");
+    server
 }
 
 /// An agent on cli0 that follows one server and is locked, and its judge.

@@ -81,7 +81,7 @@ impl Agent {
             local: None,
             next_association: 0,
             status: (Status::Starting, Reason::NoAnswerYet),
-            next_publication: now,
+            next_publication: now.plus_ns(settings.bound.publish_interval_ns),
         };
         agent.outputs.push_back(Output::ReadCross);
         for source in settings.sources {
@@ -339,7 +339,7 @@ impl Agent {
     fn sent(&mut self, token: TxToken, user: RawSpan, kernel: Option<RealTime>) {
         if token.0 & TOKEN_BIT != 0 {
             if let Some(responder) = &mut self.responder {
-                responder.sent(token, user, kernel, &self.correlation);
+                responder.sent(token, user, kernel);
             }
         } else if let Some((client, sequence)) = self.client_of(token) {
             client.sent(sequence, user, kernel);
@@ -363,12 +363,17 @@ impl Agent {
 
     fn cross_stamped(&mut self, reading: CrossReading) {
         self.correlation.push(reading);
+        if let Some(responder) = &mut self.responder {
+            responder.bracketed(&self.correlation);
+        }
         if self.local.is_none() {
             self.adopt_local_clock(&reading);
         }
-        if self.servo.is_none() && self.settings.discipline == Discipline::Virtual {
+        if self.servo.is_none()
+            && let Discipline::Virtual { offset_ns: ahead_ns } = self.settings.discipline
+        {
             let tai = self.settings.leap.to_tai(crate::time::UtcTime::from_ns(reading.real.as_ns()));
-            let offset_ns = tai.as_ns().saturating_sub(reading.before.as_ns());
+            let offset_ns = tai.as_ns().saturating_sub(reading.before.as_ns()).saturating_add(ahead_ns);
             self.servo = Some(Servo::new(self.now, offset_ns, self.settings.servo));
             self.outputs.push_back(Output::Steer(crate::io::Steer::Step { ns: offset_ns }));
         }
@@ -396,6 +401,7 @@ impl Agent {
 
     fn host_changed(&mut self, host: HostState) {
         let reason = match self.host.replace(host) {
+            None => return self.synthesise(),
             Some(before) if before.clocksource != host.clocksource => Reason::ClocksourceChanged,
             Some(before) if before.suspended_ns != host.suspended_ns => Reason::Suspended,
             _ => return,

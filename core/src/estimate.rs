@@ -151,7 +151,8 @@ impl State {
         let innovation = to_f64(middle_ns.saturating_sub(self.base_ns)) * 1e-9 - self.theta;
         let variance = self.p00 + r;
         self.samples = self.samples.saturating_add(1);
-        if self.samples > 16 {
+        // Only pure exchanges tell the oscillator from the queues.
+        if self.samples > 16 && excess <= 3.0 * sigma {
             self.adapt(innovation * innovation / variance);
         }
         let (k0, k1) = (self.p00 / variance, self.p01 / variance);

@@ -187,7 +187,9 @@ impl Datagram {
 
 impl std::fmt::Debug for Datagram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Datagram({} bytes)", self.len)
+        f.write_str("Datagram(")?;
+        self.as_slice().iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str(")")
     }
 }
 

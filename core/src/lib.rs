@@ -25,6 +25,7 @@ pub(crate) mod correlation;
 pub mod estimate;
 pub mod event;
 pub mod io;
+pub mod journal;
 pub mod leap;
 pub mod region;
 pub mod report;

@@ -59,11 +59,20 @@ struct Given {
     left: Option<RawSpan>,
 }
 
+/// A kernel stamp of an answer, until a reading of both clocks follows it.
+#[derive(Clone, Copy, Debug)]
+struct Unbracketed {
+    token: TxToken,
+    user: RawSpan,
+    kernel: RealTime,
+}
+
 /// The responder's state.
 #[derive(Clone, Debug)]
 pub(crate) struct Responder {
     settings: ServerSettings,
     given: VecDeque<Given>,
+    unbracketed: VecDeque<Unbracketed>,
     next_token: u64,
     pub(crate) counters: ServerCounters,
 }
@@ -73,7 +82,13 @@ pub(crate) const TOKEN_BIT: u64 = 1 << 63;
 
 impl Responder {
     pub(crate) fn new(settings: ServerSettings) -> Self {
-        Responder { settings, given: VecDeque::new(), next_token: 0, counters: ServerCounters::default() }
+        Responder {
+            settings,
+            given: VecDeque::new(),
+            unbracketed: VecDeque::new(),
+            next_token: 0,
+            counters: ServerCounters::default(),
+        }
     }
 
     /// Answers a request, or not.
@@ -104,18 +119,29 @@ impl Responder {
         })
     }
 
-    /// The answer with this token left.
-    pub(crate) fn sent(&mut self, token: TxToken, user: RawSpan, kernel: Option<RealTime>, correlation: &Correlation) {
-        let Some(given) = self.given.iter_mut().rev().find(|given| given.token == token) else { return };
-        // Without a kernel stamp there is nothing better to tell than basic mode's timestamp.
-        if let Some(Mapped::Span(span)) = kernel.map(|stamp| correlation.map(stamp, user)) {
-            given.left = Some(span);
+    /// The answer with this token left. Without a kernel stamp there is nothing better to tell than basic mode does.
+    pub(crate) fn sent(&mut self, token: TxToken, user: RawSpan, kernel: Option<RealTime>) {
+        let Some(kernel) = kernel else { return };
+        if self.unbracketed.len() == REMEMBERED {
+            self.unbracketed.pop_front();
+        }
+        self.unbracketed.push_back(Unbracketed { token, user, kernel });
+    }
+
+    /// Both clocks were read: stamps taken before that can be mapped to raw time now.
+    pub(crate) fn bracketed(&mut self, correlation: &Correlation) {
+        for stamp in self.unbracketed.drain(..) {
+            let given = self.given.iter_mut().rev().find(|given| given.token == stamp.token);
+            if let (Some(given), Mapped::Span(span)) = (given, correlation.map(stamp.kernel, stamp.user)) {
+                given.left = Some(span);
+            }
         }
     }
 
     /// Forgets when answers left: raw time is another clock now.
     pub(crate) fn forget(&mut self) {
         self.given.clear();
+        self.unbracketed.clear();
     }
 
     fn answer(

@@ -211,7 +211,10 @@ pub enum Discipline {
     #[default]
     Observe,
     /// A virtual clock beside the kernel's; truth is known exactly.
-    Virtual,
+    Virtual {
+        /// How far it is ahead of CLOCK_REALTIME when it starts, ns.
+        offset_ns: i64,
+    },
 }
 
 /// The servo of the disciplined clock.

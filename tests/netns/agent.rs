@@ -97,12 +97,13 @@ impl Agent {
 }
 
 /// A configuration that follows NTP servers, `(name, address)`, at 64 questions a second with interleaved answers.
-/// `extra` is added to each source.
+/// Each is a group of its own: chrony servers that serve their local clock all name the same reference. `extra` is added
+/// to each source.
 pub(crate) fn following(servers: &[(&str, &str)], extra: &str) -> String {
     let source = |(name, address): &(&str, &str)| {
         format!(
             "[[source]]\nname = \"{name}\"\nserver = \"{address}\"\npoll-min = \"15.625ms\"\npoll-max = \"15.625ms\"\n\
-             interleaved = true\n{extra}\n"
+             interleaved = true\ngroup = \"{name}\"\n{extra}\n"
         )
     };
     servers.iter().map(source).collect()

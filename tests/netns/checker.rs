@@ -18,6 +18,10 @@ use super::stats::Samples;
 /// With the read itself, well over 1000 reads a second.
 const PAUSE: Duration = Duration::from_micros(400);
 
+/// A wider bracket means that the judge lost the processor between its readings: it still convicts, as such a bracket
+/// only ever favours the accused, but it says nothing about an error of microseconds.
+const NARROW_NS: i64 = 2_000;
+
 /// What the judge saw.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
@@ -28,7 +32,7 @@ pub(crate) struct Tally {
     pub(crate) worst_miss_ns: i64,
     /// Reads without an interval, by the reason given.
     pub(crate) refused: BTreeMap<String, u64>,
-    /// |midpoint − true time|; the bracket's own uncertainty, well under a microsecond, is in it.
+    /// |midpoint − true time|, where the bracket is narrow enough to say so.
     pub(crate) errors: Samples,
     pub(crate) half_widths: Samples,
 }
@@ -47,8 +51,10 @@ impl Tally {
 
     fn add(&mut self, before_ns: i64, interval: &Interval, after_ns: i64) {
         self.reads += 1;
-        let middle = i64::midpoint(before_ns, after_ns);
-        self.errors.push((interval.midpoint_ns() - middle).abs());
+        if after_ns - before_ns <= NARROW_NS {
+            let middle = i64::midpoint(before_ns, after_ns);
+            self.errors.push((interval.midpoint_ns() - middle).abs());
+        }
         self.half_widths.push(interval.half_width_ns());
         let miss = (interval.earliest_ns - after_ns).max(before_ns - interval.latest_ns);
         if miss > 0 {
@@ -129,4 +135,31 @@ fn refuse(shared: &Mutex<Tally>, reason: String) {
 fn realtime_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use truebound_client::Status;
+
+    /// The verdict on an interval when true time was between 1000 and 1010.
+    fn miss_of(earliest_ns: i64, latest_ns: i64) -> (u64, i64) {
+        let interval = Interval { earliest_ns, latest_ns, epoch: 7, status: Status::Locked, tai_offset_s: 37 };
+        let mut tally = Tally::default();
+        tally.add(1000, &interval, 1010);
+        (tally.all_violations(), tally.worst_miss_ns)
+    }
+
+    #[test]
+    fn the_judge_finds_against_an_interval_beside_true_time() {
+        assert_eq!(miss_of(900, 999), (1, 1));
+        assert_eq!(miss_of(1015, 1100), (1, 5));
+    }
+
+    #[test]
+    fn the_judge_accepts_an_interval_that_reaches_true_time() {
+        assert_eq!(miss_of(900, 1000), (0, 0));
+        assert_eq!(miss_of(1010, 1100), (0, 0));
+        assert_eq!(miss_of(1003, 1005), (0, 0));
+    }
 }

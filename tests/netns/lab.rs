@@ -37,7 +37,7 @@ impl Lab {
         fs::create_dir_all(&dir).expect("the temporary directory is writable");
         let lab = Lab { prefix, dir, permit };
         expect_success(Command::new(sandbox::tool()).args(["up", &lab.prefix]));
-        println!("{test}");
+        println!("in {}", lab.prefix);
         Some(lab)
     }
 

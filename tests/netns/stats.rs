@@ -54,3 +54,22 @@ pub(crate) fn ns_from_seconds(text: &str) -> Option<i64> {
 pub(crate) fn half(ns: i64) -> i64 {
     (ns + 1).div_euclid(2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimal_seconds_become_nanoseconds() {
+        assert_eq!(ns_from_seconds("-0.000012345"), Some(-12_345));
+        assert_eq!(ns_from_seconds("1.5"), Some(1_500_000_000));
+        assert_eq!(ns_from_seconds("no"), None);
+    }
+
+    #[test]
+    fn a_percentile_is_a_sample() {
+        let mut samples = Samples::default();
+        (1..=200).for_each(|ns| samples.push(ns));
+        assert_eq!([50, 99, 100].map(|percent| samples.percentile(percent)), [100, 198, 200]);
+    }
+}

@@ -3,24 +3,30 @@
 {
     lines++
     round[lines] = $1; name[lines] = $2; cpu[lines] = $3; rss[lines] = $4; peak[lines] = $5; rate[lines] = $6
+    cost[lines] = $6 > 0 ? $3 / 60 * 1e6 / $6 : 0
 }
 
 END {
     collect("chronyd"); collect("truebound")
-    ratio = median_of["chronyd", "cpu"] > 0 ? median_of["truebound", "cpu"] / median_of["chronyd", "cpu"] : -1
-    within = ratio >= 0 && ratio <= 1 && greatest_peak["truebound"] <= max_rss
+    ratio = median_of["chronyd", "cost"] > 0 ? median_of["truebound", "cost"] / median_of["chronyd", "cost"] : -1
+    rates = median_of["chronyd", "rate"] > 0 ? median_of["truebound", "rate"] / median_of["chronyd", "rate"] : -1
+    alike = rates >= 0.9 && rates <= 1.1
+    within = alike && ratio >= 0 && ratio <= 1 && greatest_peak["truebound"] <= max_rss
     if (format == "json") write_json(); else write_table()
     exit !within
 }
 
-function collect(who,    i, n, values) {
-    for (n = 0, i = 1; i <= lines; i++) if (name[i] == who) values[++n] = cpu[i]
-    median_of[who, "cpu"] = median(values, n)
-    for (n = 0, i = 1; i <= lines; i++) if (name[i] == who) values[++n] = rss[i]
-    median_of[who, "rss"] = median(values, n)
-    for (n = 0, i = 1; i <= lines; i++) if (name[i] == who) values[++n] = rate[i]
-    median_of[who, "rate"] = median(values, n)
+function collect(who,    i) {
+    median_of[who, "cpu"] = median_by(who, cpu)
+    median_of[who, "cost"] = median_by(who, cost)
+    median_of[who, "rss"] = median_by(who, rss)
+    median_of[who, "rate"] = median_by(who, rate)
     for (i = 1; i <= lines; i++) if (name[i] == who && peak[i] > greatest_peak[who]) greatest_peak[who] = peak[i]
+}
+
+function median_by(who, column,    i, n, values) {
+    for (i = 1; i <= lines; i++) if (name[i] == who) values[++n] = column[i]
+    return median(values, n)
 }
 
 function median(values, n,    i, j, swap) {
@@ -31,32 +37,43 @@ function median(values, n,    i, j, swap) {
 }
 
 function write_table(    i) {
-    printf "%-6s %-10s %12s %10s %10s %12s\n", "round", "client", "CPU-s/min", "RSS KiB", "peak KiB", "packets/s"
-    for (i = 1; i <= lines; i++)
-        printf "%-6d %-10s %12.3f %10d %10d %12.1f\n", round[i] + 1, name[i], cpu[i], rss[i], peak[i], rate[i]
-    table_median("chronyd"); table_median("truebound")
-    printf "CPU ratio truebound/chronyd %.3f (at most 1), peak %d KiB (at most %d): %s\n", ratio,
-        greatest_peak["truebound"], max_rss, within ? "within budget" : "OVER BUDGET"
+    printf "%-6s %-10s %12s %12s %14s %10s %10s\n", "round", "client", "CPU-s/min", "packets/s", "CPU-us/packet", "RSS KiB",
+        "peak KiB"
+    for (i = 1; i <= lines; i++) row(round[i] + 1, name[i], cpu[i], rate[i], cost[i], rss[i], peak[i])
+    row_of_medians("chronyd"); row_of_medians("truebound")
+    printf "CPU per packet, truebound/chronyd %.3f (at most 1); peak %d KiB (at most %d): %s\n", ratio,
+        greatest_peak["truebound"], max_rss, verdict()
 }
 
-function table_median(who) {
-    printf "%-6s %-10s %12.3f %10d %10d %12.1f\n", "median", who, median_of[who, "cpu"], median_of[who, "rss"],
-        greatest_peak[who], median_of[who, "rate"]
+function row(label, who, cpu, rate, cost, rss, peak) {
+    printf "%-6s %-10s %12.3f %12.1f %14.1f %10d %10d\n", label, who, cpu, rate, cost, rss, peak
+}
+
+function row_of_medians(who) {
+    row("median", who, median_of[who, "cpu"], median_of[who, "rate"], median_of[who, "cost"], median_of[who, "rss"],
+        greatest_peak[who])
+}
+
+function verdict() {
+    if (!alike) return "NOT COMPARABLE, the rates differ by more than 10 %"
+    return within ? "within budget" : "OVER BUDGET"
 }
 
 function write_json(    i) {
-    printf "{\"seconds_s\":%s,\"rounds\":[", seconds
+    printf "{\"duration_s\":%s,\"rounds\":[", seconds
     for (i = 1; i <= lines; i++)
-        printf "%s{\"round\":%d,\"client\":\"%s\",%s}", i > 1 ? "," : "", round[i] + 1, name[i],
-            json_facts(cpu[i], rss[i], peak[i], rate[i])
-    printf "],\"median\":{\"chronyd\":{%s},\"truebound\":{%s}}", json_median("chronyd"), json_median("truebound")
-    printf ",\"cpu_ratio\":%.4f,\"within_budget\":%s}\n", ratio, within ? "true" : "false"
+        printf "%s{\"round\":%d,\"client\":\"%s\",%s}", (i > 1 ? "," : ""), round[i] + 1, name[i],
+            json_facts(cpu[i], rate[i], cost[i], rss[i], peak[i])
+    printf "],\"median\":{\"chronyd\":{%s},\"truebound\":{%s}}", json_medians("chronyd"), json_medians("truebound")
+    printf ",\"cpu_ratio\":%.4f,\"within_budget\":%s}\n", ratio, (within ? "true" : "false")
 }
 
-function json_median(who) {
-    return json_facts(median_of[who, "cpu"], median_of[who, "rss"], greatest_peak[who], median_of[who, "rate"])
+function json_medians(who) {
+    return json_facts(median_of[who, "cpu"], median_of[who, "rate"], median_of[who, "cost"], median_of[who, "rss"],
+        greatest_peak[who])
 }
 
-function json_facts(cpu, rss, peak, rate) {
-    return sprintf("\"cpu_s_per_min\":%.4f,\"rss_kib\":%d,\"peak_rss_kib\":%d,\"packets_per_s\":%.1f", cpu, rss, peak, rate)
+function json_facts(cpu, rate, cost, rss, peak) {
+    return sprintf("\"cpu_s_per_min\":%.4f,\"packets_per_s\":%.1f,\"cpu_us_per_packet\":%.2f,\"rss_kib\":%d,\"peak_rss_kib\":%d",
+        cpu, rate, cost, rss, peak)
 }

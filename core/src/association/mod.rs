@@ -162,7 +162,9 @@ impl Association {
         self.counters.sent += 1;
         let wait = self.poll.next();
         let jitter = wait / 64 * i64::from(random % 64) / 64;
-        self.next_poll = now.plus_ns(wait.saturating_sub(jitter).max(1));
+        // Counted from when this poll was due, so that late wake-ups do not add up; not if it was missed altogether.
+        let due = if now.ns_since(self.next_poll) < wait { self.next_poll } else { now };
+        self.next_poll = due.plus_ns(wait.saturating_add(jitter).max(1));
     }
 
     /// Start a burst now.

@@ -227,7 +227,8 @@ impl Client {
     /// Request `sequence` left within `sent`, perhaps with a kernel stamp. Later calls add what was missing.
     pub(crate) fn sent(&mut self, sequence: u32, sent: RawSpan, kernel: Option<RealTime>) {
         if let Some(request) = self.pending.iter_mut().find(|request| request.sequence == sequence) {
-            request.sent = request.sent.or(Some(sent));
+            let first = request.sent.unwrap_or(sent);
+            request.sent = Some(RawSpan { early: first.early, late: first.late.max(sent.late) });
             request.kernel = request.kernel.or(kernel);
         }
     }

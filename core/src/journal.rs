@@ -1,0 +1,518 @@
+//! Every input with its instant, and a digest of the outputs: enough to run the agent again, byte for byte.
+//!
+//! A journal is a header (magic, version, seed, start instant, the configuration's text) and entries. An entry is one
+//! byte of kind and its fields, integers little-endian. After each batch of outputs comes their digest: FNV-1a over
+//! their debug forms, which name every field. A journal holds the seed, so whoever reads it can predict cookies.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use truebound_client::bound::Bound;
+
+use crate::io::{
+    AssociationId, Control, CrossReading, HostState, Input, KernelRate, Output, Received, SocketId, TxToken,
+};
+use crate::time::{RawTime, RealTime};
+
+const MAGIC: [u8; 4] = *b"TBJ1";
+
+/// What a journal begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The agent's seed.
+    pub seed: [u8; 32],
+    /// The instant it was made.
+    pub start: RawTime,
+    /// The configuration, as text.
+    pub config: String,
+}
+
+/// One entry, owning its bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// An input other than the two below.
+    Input(RawTime, OwnedInput),
+    /// [`Input::Reconfigured`] with the configuration's new text.
+    Reconfigured(RawTime, String),
+    /// [`Control::AddSource`] with the text of its table.
+    AddSource(RawTime, String),
+    /// Digest of the outputs since the last one.
+    Outputs(u64),
+}
+
+/// [`Input`] without borrows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnedInput {
+    /// [`Input::Received`].
+    Received {
+        /// The datagram's bytes.
+        data: Vec<u8>,
+        /// Where it arrived.
+        socket: SocketId,
+        /// Who sent it.
+        from: SocketAddr,
+        /// To which local address.
+        to: Option<IpAddr>,
+        /// The kernel's stamp.
+        kernel: Option<RealTime>,
+        /// Raw time after it was received.
+        user_after: RawTime,
+    },
+    /// [`Input::Sent`].
+    Sent(TxToken, RawTime, RawTime, Option<RealTime>),
+    /// [`Input::Unsent`].
+    Unsent(TxToken),
+    /// [`Input::CrossStamped`].
+    CrossStamped(CrossReading),
+    /// [`Input::Host`].
+    Host(HostState),
+    /// [`Input::Resolved`].
+    Resolved(u32, Vec<SocketAddr>),
+    /// [`Input::Restored`].
+    Restored(Bound, u64),
+    /// [`Input::Control`] without text.
+    Burst,
+    /// [`Control::MakeStep`].
+    MakeStep,
+    /// [`Control::RemoveSource`].
+    RemoveSource(String),
+    /// [`Input::Wakeup`].
+    Wakeup,
+}
+
+impl OwnedInput {
+    /// As the agent takes it.
+    #[must_use]
+    pub fn as_input(&self) -> Input<'_> {
+        match self {
+            OwnedInput::Received { data, socket, from, to, kernel, user_after } => Input::Received(Received {
+                socket: *socket,
+                from: *from,
+                to: *to,
+                data,
+                kernel: *kernel,
+                user_after: *user_after,
+            }),
+            OwnedInput::Sent(token, user_before, user_after, kernel) => {
+                Input::Sent { token: *token, user_before: *user_before, user_after: *user_after, kernel: *kernel }
+            }
+            OwnedInput::Unsent(token) => Input::Unsent { token: *token },
+            OwnedInput::CrossStamped(reading) => Input::CrossStamped(*reading),
+            OwnedInput::Host(host) => Input::Host(*host),
+            OwnedInput::Resolved(source, addresses) => {
+                Input::Resolved { source: *source, addresses: addresses.clone() }
+            }
+            OwnedInput::Restored(bound, epoch) => Input::Restored { bound: *bound, epoch: *epoch },
+            OwnedInput::Burst => Input::Control(Control::Burst),
+            OwnedInput::MakeStep => Input::Control(Control::MakeStep),
+            OwnedInput::RemoveSource(name) => Input::Control(Control::RemoveSource(name.clone())),
+            OwnedInput::Wakeup => Input::Wakeup,
+        }
+    }
+}
+
+/// Digest of outputs, FNV-1a.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Digest(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Digest {
+    /// Adds an output.
+    pub fn add(&mut self, output: &Output) {
+        for byte in format!("{output:?}\n").bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// The digest so far.
+    #[must_use]
+    pub fn value(self) -> u64 {
+        self.0
+    }
+}
+
+/// Writes a journal into a buffer, which the caller empties into a file.
+#[derive(Debug, Default)]
+pub struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// A journal with its header.
+    #[must_use]
+    pub fn new(header: &Header) -> Self {
+        let mut writer = Writer::default();
+        writer.bytes.extend(MAGIC);
+        writer.bytes.extend(header.seed);
+        writer.time(header.start);
+        writer.text(&header.config);
+        writer
+    }
+
+    /// What was written since the last call.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// An input; `text` is the configuration or the table that a reconfiguration or an added source came from.
+    pub fn input(&mut self, now: RawTime, input: &Input<'_>, text: &str) {
+        match input {
+            Input::Received(received) => {
+                self.head(1, now);
+                self.socket(received.socket);
+                self.address(received.from);
+                self.ip(received.to);
+                self.stamp(received.kernel);
+                self.time(received.user_after);
+                self.blob(received.data);
+            }
+            Input::Sent { token, user_before, user_after, kernel } => {
+                self.head(2, now);
+                self.u64(token.0);
+                self.time(*user_before);
+                self.time(*user_after);
+                self.stamp(*kernel);
+            }
+            Input::Unsent { token } => {
+                self.head(3, now);
+                self.u64(token.0);
+            }
+            Input::CrossStamped(reading) => {
+                self.head(4, now);
+                self.reading(reading);
+            }
+            Input::Host(host) => {
+                self.head(5, now);
+                self.bytes.extend(host.clocksource);
+                self.i64(host.suspended_ns);
+            }
+            Input::Resolved { source, addresses } => {
+                self.head(6, now);
+                self.u64(u64::from(*source));
+                self.u64(addresses.len() as u64);
+                addresses.iter().for_each(|&address| self.address(address));
+            }
+            Input::Restored { bound, epoch } => {
+                self.head(7, now);
+                self.bound(bound);
+                self.u64(*epoch);
+            }
+            Input::Control(Control::Burst) => self.head(8, now),
+            Input::Control(Control::MakeStep) => self.head(9, now),
+            Input::Control(Control::RemoveSource(name)) => {
+                self.head(10, now);
+                self.text(name);
+            }
+            Input::Wakeup => self.head(11, now),
+            Input::Reconfigured(_) => {
+                self.head(12, now);
+                self.text(text);
+            }
+            Input::Control(Control::AddSource(_)) => {
+                self.head(13, now);
+                self.text(text);
+            }
+        }
+    }
+
+    /// The digest of the outputs since the last input.
+    pub fn outputs(&mut self, digest: Digest) {
+        self.bytes.push(0);
+        self.u64(digest.value());
+    }
+
+    fn head(&mut self, kind: u8, now: RawTime) {
+        self.bytes.push(kind);
+        self.time(now);
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    fn i64(&mut self, value: i64) {
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    fn time(&mut self, at: RawTime) {
+        self.i64(at.as_ns());
+    }
+
+    fn blob(&mut self, bytes: &[u8]) {
+        self.u64(bytes.len() as u64);
+        self.bytes.extend(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.blob(text.as_bytes());
+    }
+
+    fn stamp(&mut self, stamp: Option<RealTime>) {
+        self.bytes.push(u8::from(stamp.is_some()));
+        self.i64(stamp.map_or(0, RealTime::as_ns));
+    }
+
+    fn socket(&mut self, socket: SocketId) {
+        let (kind, number) = match socket {
+            SocketId::Client(id) => (0, u64::from(id.0)),
+            SocketId::Server(index) => (1, u64::from(index)),
+        };
+        self.bytes.push(kind);
+        self.u64(number);
+    }
+
+    fn ip(&mut self, ip: Option<IpAddr>) {
+        match ip {
+            None => self.bytes.push(0),
+            Some(IpAddr::V4(address)) => {
+                self.bytes.push(4);
+                self.bytes.extend(address.octets());
+            }
+            Some(IpAddr::V6(address)) => {
+                self.bytes.push(6);
+                self.bytes.extend(address.octets());
+            }
+        }
+    }
+
+    fn address(&mut self, address: SocketAddr) {
+        self.ip(Some(address.ip()));
+        self.u64(u64::from(address.port()));
+    }
+
+    fn reading(&mut self, reading: &CrossReading) {
+        self.time(reading.before);
+        self.i64(reading.real.as_ns());
+        self.time(reading.after);
+        let (kind, ppb) = match reading.rate {
+            KernelRate::Steady { ppb } => (1, ppb),
+            KernelRate::Unknown => (0, 0),
+        };
+        self.bytes.extend([kind, u8::from(reading.was_set)]);
+        self.i64(ppb);
+    }
+
+    fn bound(&mut self, b: &Bound) {
+        let signed =
+            [b.t_ref_ns, b.void_after_ns, b.theta_lo_ns, b.theta_hi_ns, b.omega_lo, b.omega_hi, b.cap_lo, b.cap_hi];
+        signed.into_iter().for_each(|word| self.i64(word));
+        self.u64(b.half_wander);
+        self.i64(b.phase_rate);
+    }
+}
+
+/// Reads a journal. `None` at any point: it is cut off or damaged from there on.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// The header, and a reader of the entries.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Option<(Header, Self)> {
+        let mut reader = Reader { rest: bytes };
+        if reader.array::<4>()? != MAGIC {
+            return None;
+        }
+        let header = Header { seed: reader.array()?, start: reader.time()?, config: reader.text()? };
+        Some((header, reader))
+    }
+
+    /// Is everything read?
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next entry.
+    pub fn next_entry(&mut self) -> Option<Entry> {
+        let [kind] = self.array()?;
+        if kind == 0 {
+            return Some(Entry::Outputs(self.u64()?));
+        }
+        let now = self.time()?;
+        Some(match kind {
+            12 => Entry::Reconfigured(now, self.text()?),
+            13 => Entry::AddSource(now, self.text()?),
+            _ => Entry::Input(now, self.input(kind)?),
+        })
+    }
+
+    fn input(&mut self, kind: u8) -> Option<OwnedInput> {
+        Some(match kind {
+            1 => OwnedInput::Received {
+                socket: self.socket()?,
+                from: self.address()?,
+                to: self.ip()?,
+                kernel: self.stamp()?,
+                user_after: self.time()?,
+                data: self.blob()?.to_vec(),
+            },
+            2 => OwnedInput::Sent(TxToken(self.u64()?), self.time()?, self.time()?, self.stamp()?),
+            3 => OwnedInput::Unsent(TxToken(self.u64()?)),
+            4 => OwnedInput::CrossStamped(self.reading()?),
+            5 => OwnedInput::Host(HostState { clocksource: self.array()?, suspended_ns: self.i64()? }),
+            6 => {
+                let source = u32::try_from(self.u64()?).ok()?;
+                let count = self.u64()?;
+                let addresses: Option<Vec<SocketAddr>> = (0..count).map(|_| self.address()).collect();
+                OwnedInput::Resolved(source, addresses?)
+            }
+            7 => OwnedInput::Restored(self.bound()?, self.u64()?),
+            8 => OwnedInput::Burst,
+            9 => OwnedInput::MakeStep,
+            10 => OwnedInput::RemoveSource(self.text()?),
+            11 => OwnedInput::Wakeup,
+            _ => return None,
+        })
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*first)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    fn time(&mut self) -> Option<RawTime> {
+        self.i64().map(RawTime::from_ns)
+    }
+
+    fn blob(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u64()?).ok()?;
+        let (first, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(first)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.blob()?.to_vec()).ok()
+    }
+
+    fn stamp(&mut self) -> Option<Option<RealTime>> {
+        let [is_some] = self.array()?;
+        let ns = self.i64()?;
+        Some((is_some == 1).then_some(RealTime::from_ns(ns)))
+    }
+
+    fn socket(&mut self) -> Option<SocketId> {
+        let [kind] = self.array()?;
+        let number = self.u64()?;
+        Some(match kind {
+            0 => SocketId::Client(AssociationId(u32::try_from(number).ok()?)),
+            _ => SocketId::Server(u16::try_from(number).ok()?),
+        })
+    }
+
+    fn ip(&mut self) -> Option<Option<IpAddr>> {
+        Some(match self.array()? {
+            [4] => Some(IpAddr::V4(Ipv4Addr::from(self.array::<4>()?))),
+            [6] => Some(IpAddr::V6(Ipv6Addr::from(self.array::<16>()?))),
+            _ => None,
+        })
+    }
+
+    fn address(&mut self) -> Option<SocketAddr> {
+        let ip = self.ip()??;
+        Some(SocketAddr::new(ip, u16::try_from(self.u64()?).ok()?))
+    }
+
+    fn reading(&mut self) -> Option<CrossReading> {
+        let (before, real, after) = (self.time()?, RealTime::from_ns(self.i64()?), self.time()?);
+        let [kind, was_set] = self.array()?;
+        let ppb = self.i64()?;
+        let rate = if kind == 1 { KernelRate::Steady { ppb } } else { KernelRate::Unknown };
+        Some(CrossReading { before, real, after, rate, was_set: was_set == 1 })
+    }
+
+    fn bound(&mut self) -> Option<Bound> {
+        Some(Bound {
+            t_ref_ns: self.i64()?,
+            void_after_ns: self.i64()?,
+            theta_lo_ns: self.i64()?,
+            theta_hi_ns: self.i64()?,
+            omega_lo: self.i64()?,
+            omega_hi: self.i64()?,
+            cap_lo: self.i64()?,
+            cap_hi: self.i64()?,
+            half_wander: self.u64()?,
+            phase_rate: self.i64()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs() -> Vec<OwnedInput> {
+        let at = RawTime::from_ns;
+        vec![
+            OwnedInput::Received {
+                data: vec![1, 2, 3],
+                socket: SocketId::Client(AssociationId(7)),
+                from: "[2001:db8::1]:123".parse().expect("an address"),
+                to: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                kernel: Some(RealTime::from_ns(-5)),
+                user_after: at(99),
+            },
+            OwnedInput::Sent(TxToken(1 << 63), at(1), at(2), None),
+            OwnedInput::Unsent(TxToken(3)),
+            OwnedInput::CrossStamped(CrossReading {
+                before: at(1),
+                real: RealTime::from_ns(2),
+                after: at(3),
+                rate: KernelRate::Steady { ppb: -83_333_000 },
+                was_set: true,
+            }),
+            OwnedInput::Host(HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", suspended_ns: 4 }),
+            OwnedInput::Resolved(2, vec!["192.0.2.1:1123".parse().expect("an address")]),
+            OwnedInput::Restored(Bound { t_ref_ns: 1, half_wander: 9, phase_rate: -3, ..Bound::default() }, 12),
+            OwnedInput::Burst,
+            OwnedInput::MakeStep,
+            OwnedInput::RemoveSource("größe".to_owned()),
+            OwnedInput::Wakeup,
+        ]
+    }
+
+    #[test]
+    fn every_input_round_trips() {
+        let header = Header { seed: [7; 32], start: RawTime::from_ns(-1), config: "a = 1\n".to_owned() };
+        let mut writer = Writer::new(&header);
+        for (now, input) in (0i64..).zip(&inputs()) {
+            writer.input(RawTime::from_ns(now), &input.as_input(), "");
+        }
+        writer.outputs(Digest(42));
+        let bytes = writer.take();
+        let (read_header, mut reader) = Reader::new(&bytes).expect("a journal");
+        assert_eq!(read_header, header);
+        for (now, input) in (0i64..).zip(inputs()) {
+            assert_eq!(reader.next_entry(), Some(Entry::Input(RawTime::from_ns(now), input)));
+        }
+        assert_eq!(reader.next_entry(), Some(Entry::Outputs(42)));
+        assert!(reader.is_at_end());
+    }
+
+    #[test]
+    fn a_journal_cut_off_anywhere_is_noticed() {
+        let mut writer = Writer::new(&Header { seed: [0; 32], start: RawTime::from_ns(0), config: String::new() });
+        inputs().iter().for_each(|input| writer.input(RawTime::from_ns(0), &input.as_input(), ""));
+        let bytes = writer.take();
+        for length in 0..bytes.len() {
+            let Some((_, mut reader)) = Reader::new(&bytes[..length]) else { continue };
+            while reader.next_entry().is_some() {}
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The commands that ask a running agent, or measure once: they print and exit.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use truebound_client::page::Publication;
+use truebound_client::{Interval, MonotonicRaw, OpenError, RawClock, Reader, Unavailable, VirtualClock};
+use truebound_core::units::FreqError;
+
+use crate::cli::{ControlAction, Running};
+use crate::recorder::{show_ns, show_signed_ns};
+
+/// Why a command failed, worded for the person who typed it.
+pub(crate) type Failure = String;
+
+/// A page, whichever clock it ages by.
+pub(crate) enum AnyReader {
+    Raw(Reader<MonotonicRaw>),
+    Virtual(Reader<VirtualClock>),
+}
+
+impl AnyReader {
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        match Reader::open(path) {
+            Ok(reader) => Ok(AnyReader::Raw(reader)),
+            Err(OpenError::OtherClock(_)) => Reader::open_virtual(path).map(AnyReader::Virtual),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Result<Interval, Unavailable> {
+        match self {
+            AnyReader::Raw(reader) => reader.now(),
+            AnyReader::Virtual(reader) => reader.now(),
+        }
+    }
+
+    pub(crate) fn publication(&self) -> Option<Publication> {
+        match self {
+            AnyReader::Raw(reader) => reader.publication(),
+            AnyReader::Virtual(reader) => reader.publication(),
+        }
+    }
+
+    /// This page's raw time when CLOCK_MONOTONIC_RAW shows `raw_ns`.
+    pub(crate) fn raw_at(&self, raw_ns: i64) -> i64 {
+        match self {
+            AnyReader::Raw(_) => raw_ns,
+            AnyReader::Virtual(reader) => reader.clock().at(raw_ns),
+        }
+    }
+}
+
+/// CLOCK_MONOTONIC_RAW, ns.
+pub(crate) fn raw_ns() -> i64 {
+    MonotonicRaw.now_ns()
+}
+
+/// Prints a value as JSON, or the text.
+fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
+    let mut out = std::io::stdout().lock();
+    // Whoever reads us may have closed the pipe; then there is nobody to tell.
+    let _ = if json { writeln!(out, "{value}") } else { writeln!(out, "{}", text().trim_end()) };
+}
+
+/// `truebound now`.
+pub(crate) fn now(running: &Running) -> Result<bool, Failure> {
+    let reader = AnyReader::open(&running.runtime_dir.join("bound")).map_err(|error| error.to_string())?;
+    match reader.now() {
+        Ok(interval) => {
+            let value = now_json(&interval, reader.publication().as_ref());
+            print(running.json, &value, || now_text(&interval));
+            Ok(true)
+        }
+        Err(unavailable) => {
+            let value = json!({ "error": unavailable.to_string() });
+            print(running.json, &value, || unavailable.to_string());
+            Ok(false)
+        }
+    }
+}
+
+fn now_json(interval: &Interval, publication: Option<&Publication>) -> Value {
+    let rates = publication.map(|p| {
+        let ppm = |rate: i64| FreqError::from_rate(rate).as_ppm();
+        (-ppm(p.estimate_omega), [-ppm(p.bound.omega_hi), -ppm(p.bound.omega_lo)])
+    });
+    json!({
+        "earliest_ns": interval.earliest_ns,
+        "latest_ns": interval.latest_ns,
+        "half_width_ns": interval.half_width_ns(),
+        "status": interval.status.name(),
+        "reason": publication.map(|p| p.reason.name()),
+        "tai_offset_s": interval.tai_offset_s,
+        "freq_error_ppm": rates.map(|(estimate, _)| estimate),
+        "freq_bound_ppm": rates.map(|(_, bound)| bound),
+        "source": publication.map(|p| text_of(&p.source)),
+        "epoch": interval.epoch,
+    })
+}
+
+fn now_text(interval: &Interval) -> String {
+    let seconds = |ns: i64| format!("{}.{:09}", ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000));
+    let half_width = show_ns(interval.half_width_ns().unsigned_abs());
+    format!(
+        "earliest {} s (Unix time)\nlatest   {} s\nhalf-width {half_width}, {}, epoch {}",
+        seconds(interval.earliest_ns),
+        seconds(interval.latest_ns),
+        interval.status,
+        interval.epoch,
+    )
+}
+
+fn text_of(padded: &[u8]) -> String {
+    String::from_utf8_lossy(padded).trim_end_matches('\0').to_owned()
+}
+
+/// `truebound wait`: looks at the page until its half-width is small enough.
+pub(crate) fn wait(running: &Running, max_error_ns: i64, timeout_ns: i64) -> Result<bool, Failure> {
+    let path = running.runtime_dir.join("bound");
+    let deadline = Instant::now() + Duration::from_nanos(timeout_ns.unsigned_abs());
+    let mut why;
+    loop {
+        match AnyReader::open(&path).map_err(|error| error.to_string()).map(|reader| reader.now()) {
+            Ok(Ok(interval)) if interval.half_width_ns() <= max_error_ns => {
+                let value = json!({ "reached": true, "half_width_ns": interval.half_width_ns() });
+                print(running.json, &value, || {
+                    format!("half-width {}", show_ns(interval.half_width_ns().unsigned_abs()))
+                });
+                return Ok(true);
+            }
+            Ok(Ok(interval)) => why = format!("half-width {}", show_ns(interval.half_width_ns().unsigned_abs())),
+            Ok(Err(unavailable)) => why = unavailable.to_string(),
+            Err(error) => why = error,
+        }
+        if Instant::now() >= deadline {
+            print(running.json, &json!({ "reached": false, "why": why }), || format!("not reached: {why}"));
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Asks a running agent over its control socket.
+pub(crate) fn ask(runtime_dir: &Path, request: &Value) -> Result<Value, Failure> {
+    let path = runtime_dir.join("control");
+    let explain =
+        |error: std::io::Error| format!("{}: {error}; is the agent running, and is this its owner?", path.display());
+    let mut stream = UnixStream::connect(&path).map_err(explain)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(explain)?;
+    writeln!(stream, "{request}").map_err(explain)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(explain)?;
+    let mut answer: Value = serde_json::from_str(&line).map_err(|error| format!("{}: {error}", path.display()))?;
+    match answer.get("error").and_then(Value::as_str) {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(answer["ok"].take()),
+    }
+}
+
+/// `truebound status`.
+pub(crate) fn status(running: &Running) -> Result<bool, Failure> {
+    let value = ask(&running.runtime_dir, &json!({ "command": "status" }))?;
+    print(running.json, &value, || status_text(&value));
+    Ok(true)
+}
+
+fn status_text(value: &Value) -> String {
+    let ns = |key: &Value| key.as_i64().map_or("none".to_owned(), |ns| show_ns(ns.unsigned_abs()));
+    let word = |key: &str| value[key].as_str().unwrap_or("none").to_owned();
+    let terms = &value["terms_ns"];
+    let ppm = |key: &Value| key.as_f64().map_or("unknown".to_owned(), |ppm| format!("{ppm:+.3} ppm"));
+    [
+        format!("status      {} ({}: {})", word("status"), word("reason"), word("meaning")),
+        format!("half-width  {}", ns(&value["half_width_ns"])),
+        format!(
+            "  of which  path {}, claim {}, cpu {}, phase {}, wander and the rest {}",
+            ns(&terms["path"]),
+            ns(&terms["claim"]),
+            ns(&terms["cpu"]),
+            ns(&terms["phase"]),
+            ns(&terms["wander"]),
+        ),
+        format!(
+            "frequency   {} estimated, {} to {} proved",
+            ppm(&value["freq_error_ppm"]),
+            ppm(&value["freq_bound_ppm"][0]),
+            ppm(&value["freq_bound_ppm"][1]),
+        ),
+        format!("source      {}", word("source")),
+        format!(
+            "groups      {} configured, {} answering, {} may lie",
+            value["groups"]["configured"], value["groups"]["answering"], value["groups"]["max_liars"]
+        ),
+        format!("epoch       {}", value["epoch"]),
+    ]
+    .join("\n")
+}
+
+/// `truebound sources`.
+pub(crate) fn sources(running: &Running) -> Result<bool, Failure> {
+    let value = ask(&running.runtime_dir, &json!({ "command": "sources" }))?;
+    print(running.json, &value, || sources_text(&value));
+    Ok(true)
+}
+
+/// A table of sources.
+pub(crate) fn sources_text(value: &Value) -> String {
+    let mut text = format!(
+        "  {:<20} {:<22} {:<11} {:>3} {:>6} {:>11} {:>11} {:>11} {:>11} {:<6}\n",
+        "name", "address", "status", "st", "reach", "offset", "round trip", "claim", "half-width", "stamps"
+    );
+    let signed = |key: &Value| key.as_i64().map_or("-".to_owned(), show_signed_ns);
+    let ns = |key: &Value| key.as_i64().map_or("-".to_owned(), |ns| show_ns(ns.unsigned_abs()));
+    for source in value.as_array().into_iter().flatten() {
+        text += &format!(
+            "{} {:<20} {:<22} {:<11} {:>3} {:>6} {:>11} {:>11} {:>11} {:>11} {:<6}\n",
+            if source["carries"] == true { '*' } else { ' ' },
+            source["name"].as_str().unwrap_or("-"),
+            source["address"].as_str().unwrap_or("-"),
+            source["status"].as_str().unwrap_or("-"),
+            source["stratum"],
+            format!("{:03o}", source["reach"].as_u64().unwrap_or(0)),
+            signed(&source["offset_ns"]),
+            ns(&source["delay_ns"]),
+            ns(&source["claim_ns"]),
+            ns(&source["half_width_ns"]),
+            source["stamps"].as_str().unwrap_or("-"),
+        );
+    }
+    text
+}
+
+/// `truebound report`.
+pub(crate) fn report(running: &Running) -> Result<bool, Failure> {
+    let mut value = ask(&running.runtime_dir, &json!({ "command": "report" }))?;
+    let text = value.as_object_mut().and_then(|object| object.remove("text"));
+    print(running.json, &value, || text.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned());
+    Ok(true)
+}
+
+/// `truebound control`.
+pub(crate) fn control(running: &Running, action: &ControlAction) -> Result<bool, Failure> {
+    let request = match action {
+        ControlAction::Burst => json!({ "command": "burst" }),
+        ControlAction::Makestep => json!({ "command": "makestep" }),
+        ControlAction::Reload => json!({ "command": "reload" }),
+        ControlAction::AddSource { lines } => json!({ "command": "add-source", "text": lines.join("\n") }),
+        ControlAction::RemoveSource { name } => json!({ "command": "remove-source", "name": name }),
+    };
+    let value = ask(&running.runtime_dir, &request)?;
+    print(running.json, &value, || value.as_str().unwrap_or("done").to_owned());
+    Ok(true)
+}

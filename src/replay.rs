@@ -1,0 +1,79 @@
+//! `truebound replay`: runs the core again on a recorded journal and compares its outputs, byte for byte.
+
+use std::path::Path;
+
+use serde_json::json;
+use truebound_core::Agent;
+use truebound_core::io::{Control, Input, Output};
+use truebound_core::journal::{Digest, Entry, Reader};
+use truebound_core::time::RawTime;
+
+use crate::commands::Failure;
+use crate::config::Config;
+use crate::control::parse_source;
+
+/// What a replay found.
+struct Tally {
+    inputs: u64,
+    /// Number of the first input after which the outputs differed.
+    first_difference: Option<u64>,
+    is_whole: bool,
+}
+
+pub(crate) fn run(path: &Path, json: bool) -> Result<bool, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let tally = replay(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let is_equal = tally.first_difference.is_none();
+    if json {
+        let (inputs, whole, first) = (tally.inputs, tally.is_whole, tally.first_difference);
+        println!("{}", json!({ "inputs": inputs, "equal": is_equal, "whole": whole, "first_difference": first }));
+    } else {
+        let end = if tally.is_whole { "" } else { "; the journal is cut off" };
+        match tally.first_difference {
+            None => println!("{} inputs, outputs equal byte for byte{end}", tally.inputs),
+            Some(input) => println!("{} inputs, outputs differ from input {input} on{end}", tally.inputs),
+        }
+    }
+    Ok(is_equal)
+}
+
+fn replay(bytes: &[u8]) -> Result<Tally, String> {
+    let (header, mut reader) = Reader::new(bytes).ok_or("not a journal")?;
+    let config = Config::parse(&header.config, Path::new("journal")).map_err(|error| error.to_string())?;
+    let mut agent = Agent::new(header.start, config.settings, header.seed);
+    let mut tally = Tally { inputs: 0, first_difference: None, is_whole: true };
+    let mut digest = Digest::default();
+    while let Some(entry) = reader.next_entry() {
+        match entry {
+            Entry::Outputs(recorded) => {
+                if std::mem::take(&mut digest).value() != recorded && tally.first_difference.is_none() {
+                    tally.first_difference = Some(tally.inputs);
+                }
+                continue;
+            }
+            Entry::Input(now, input) => feed(&mut agent, now, input.as_input(), &mut digest),
+            Entry::Reconfigured(now, text) => {
+                let config = Config::parse(&text, Path::new("journal")).map_err(|error| error.to_string())?;
+                feed(&mut agent, now, Input::Reconfigured(Box::new(config.settings)), &mut digest);
+            }
+            Entry::AddSource(now, text) => {
+                let source = Control::AddSource(Box::new(parse_source(&text)?));
+                feed(&mut agent, now, Input::Control(source), &mut digest);
+            }
+        }
+        tally.inputs += 1;
+    }
+    tally.is_whole = reader.is_at_end();
+    Ok(tally)
+}
+
+fn feed(agent: &mut Agent, now: RawTime, input: Input<'_>, digest: &mut Digest) {
+    agent.handle(now, input);
+    loop {
+        let output = agent.poll();
+        digest.add(&output);
+        if matches!(output, Output::WakeAt(_)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The agent's sockets: opened when first used, watched for readiness, their stamps matched by cookie.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::{JoinHandle, spawn_local};
+use truebound_core::io::{SocketId, Transmit, TxToken};
+use truebound_core::time::{RawTime, RealTime};
+use truebound_hw::socket::StampSocket;
+
+/// Transmissions of one socket whose stamp may still come; beyond it the oldest is given up.
+const MAX_AWAITED: usize = 256;
+
+/// A transmission whose stamp may still come.
+struct Awaited {
+    token: TxToken,
+    cookie: [u8; 8],
+    /// Where the cookie lies, counted from the end of the datagram.
+    from_end: usize,
+    user_before: RawTime,
+}
+
+/// A stamp that found back to its transmission.
+pub(crate) struct Stamped {
+    pub(crate) token: TxToken,
+    pub(crate) user_before: RawTime,
+    pub(crate) kernel: RealTime,
+}
+
+/// A socket and the task that watches it.
+pub(crate) struct Watched {
+    socket: Rc<AsyncFd<StampSocket>>,
+    /// The address that a connected socket got.
+    pub(crate) local: Option<IpAddr>,
+    awaited: VecDeque<Awaited>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Watched {
+    #[expect(deprecated, reason = "sound for a type that owns its descriptor; the successor is unsafe to call")]
+    fn new(id: SocketId, socket: StampSocket, ready: UnboundedSender<SocketId>) -> io::Result<Self> {
+        let socket = Rc::new(AsyncFd::with_interest(socket, Interest::READABLE | Interest::ERROR)?);
+        let watched = Rc::clone(&socket);
+        let task = spawn_local(async move {
+            // Readiness is cleared before the agent drains the socket: what arrives meanwhile is announced again.
+            while let Ok(mut guard) = watched.ready(Interest::READABLE | Interest::ERROR).await {
+                guard.clear_ready();
+                if ready.send(id).is_err() {
+                    return;
+                }
+            }
+        });
+        let local = socket.get_ref().local_addr().ok().map(|address| address.ip());
+        Ok(Watched { socket, local, awaited: VecDeque::new(), task })
+    }
+
+    pub(crate) fn get(&self) -> &StampSocket {
+        self.socket.get_ref()
+    }
+
+    /// Remembers a transmission, to find its stamp.
+    pub(crate) fn await_stamp(&mut self, transmit: &Transmit, user_before: RawTime) {
+        let bytes = transmit.data.as_slice();
+        let Some(&cookie) = bytes.get(transmit.cookie_at..).and_then(|rest| rest.first_chunk()) else { return };
+        if self.awaited.len() == MAX_AWAITED {
+            self.awaited.pop_front();
+        }
+        let from_end = bytes.len() - transmit.cookie_at;
+        self.awaited.push_back(Awaited { token: transmit.token, cookie, from_end, user_before });
+    }
+
+    /// The stamps that came. The kernel gives the whole packet back; its tail is our datagram.
+    pub(crate) fn stamps(&mut self) -> Vec<Stamped> {
+        let mut found = Vec::new();
+        let (socket, awaited) = (self.socket.get_ref(), &mut self.awaited);
+        let visited = socket.sent_stamps(&mut |stamp| {
+            let is_of = |wait: &Awaited| {
+                let tail = stamp.packet.len().checked_sub(wait.from_end).and_then(|at| stamp.packet.get(at..));
+                tail.is_some_and(|tail| tail.starts_with(&wait.cookie))
+            };
+            let Some(index) = awaited.iter().position(is_of) else { return };
+            let Some(wait) = awaited.remove(index) else { return };
+            if let Some(kernel) = stamp.kernel {
+                found.push(Stamped { token: wait.token, user_before: wait.user_before, kernel });
+            }
+        });
+        // An error here means no stamps: the core knows what that means.
+        let _ = visited;
+        found
+    }
+}
+
+/// All sockets.
+pub(crate) struct Sockets {
+    open: BTreeMap<SocketId, Watched>,
+    ready: UnboundedSender<SocketId>,
+}
+
+impl Sockets {
+    pub(crate) fn new(ready: UnboundedSender<SocketId>) -> Self {
+        Sockets { open: BTreeMap::new(), ready }
+    }
+
+    /// Opens the responder's listening sockets.
+    pub(crate) fn listen(&mut self, addresses: &[SocketAddr]) -> Result<(), (SocketAddr, io::Error)> {
+        self.open.retain(|id, _| matches!(id, SocketId::Client(_)));
+        for (index, &address) in (0u16..).zip(addresses) {
+            let id = SocketId::Server(index);
+            let watched = StampSocket::server(address).and_then(|socket| Watched::new(id, socket, self.ready.clone()));
+            self.open.insert(id, watched.map_err(|error| (address, error))?);
+        }
+        Ok(())
+    }
+
+    /// The socket for `id`; a client's is opened towards `to` when it is first used.
+    pub(crate) fn get_or_open(&mut self, id: SocketId, to: SocketAddr) -> io::Result<&mut Watched> {
+        use std::collections::btree_map::Entry;
+        match self.open.entry(id) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => match id {
+                SocketId::Client(_) => {
+                    Ok(entry.insert(Watched::new(id, StampSocket::client(to)?, self.ready.clone())?))
+                }
+                SocketId::Server(_) => Err(io::ErrorKind::NotConnected.into()),
+            },
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Watched> {
+        self.open.get_mut(&id)
+    }
+
+    pub(crate) fn close(&mut self, id: SocketId) {
+        self.open.remove(&id);
+    }
+}

@@ -1,0 +1,83 @@
+//! The agent's report as JSON, units in the keys; the commands print from the same values.
+
+use serde_json::{Value, json};
+use truebound_core::association::ntp::Discard;
+use truebound_core::report::{AgentReport, SourceReport};
+use truebound_core::units::FreqError;
+
+/// `truebound status --json`.
+pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value {
+    let edges = report.bound.and_then(|bound| bound.edges_at(report.at.as_ns()).ok());
+    let half_width_ns = edges.map(|edges| (edges.hi_ns - edges.lo_ns).div_euclid(2) + 1);
+    let bound_ppm = report.bound.map(|bound| {
+        let lo = FreqError::from_rate(bound.omega_lo).as_ppm();
+        let hi = FreqError::from_rate(bound.omega_hi).as_ppm();
+        [lo, hi]
+    });
+    let (configured, answering, max_liars) = report.groups;
+    json!({
+        "status": report.status.name(),
+        "reason": report.reason.name(),
+        "meaning": report.reason.meaning(),
+        "epoch": report.epoch,
+        "raw_ns": report.at.as_ns(),
+        "half_width_ns": half_width_ns,
+        "terms_ns": {
+            "path": report.terms.path_ns, "claim": report.terms.claim_ns, "cpu": report.terms.cpu_ns,
+            "phase": report.terms.phase_ns, "wander": report.terms.wander_ns,
+        },
+        // Frequency error of the local raw clock: local − true, so the opposite of θ's rate.
+        "freq_error_ppm": report.estimate.map(|estimate| -estimate.omega.as_ppm()),
+        "freq_error_sigma_ppm": report.estimate.map(|estimate| estimate.omega_sigma.as_ppm()),
+        "freq_bound_ppm": bound_ppm.map(|[lo, hi]| [-hi, -lo]),
+        "estimate_theta_ns": report.estimate.map(|estimate| estimate.theta_ns),
+        "estimate_sigma_ns": report.estimate.map(|estimate| estimate.theta_sigma_ns),
+        "disciplined_minus_raw_ns": disciplined_ns,
+        "source": report.source,
+        "groups": { "configured": configured, "answering": answering, "max_liars": max_liars },
+        "server": report.server.map(|server| json!({
+            "answered": server.answered, "interleaved": server.interleaved, "denied": server.denied,
+            "malformed": server.malformed,
+        })),
+    })
+}
+
+/// `truebound sources --json`.
+pub(crate) fn sources(report: &AgentReport) -> Value {
+    report.sources.iter().map(source).collect()
+}
+
+fn source(source: &SourceReport) -> Value {
+    let discarded: serde_json::Map<String, Value> = Discard::NAMES
+        .iter()
+        .zip(source.counters.discarded)
+        .filter(|&(_, count)| count > 0)
+        .map(|(name, count)| ((*name).to_owned(), json!(count)))
+        .collect();
+    json!({
+        "name": source.name,
+        "address": source.address,
+        "status": source.standing.name(),
+        "carries": source.carries,
+        "trust": source.trust,
+        "group": source.group,
+        "stratum": source.stratum,
+        "reach": source.reach,
+        "poll_s": source.poll_ns as f64 / 1e9,
+        "age_ns": source.age_ns,
+        "offset_ns": source.offset_ns,
+        "delay_ns": source.delay_ns,
+        "delay_min_ns": source.delay_min_ns,
+        "claim_ns": source.claim_ns,
+        "half_width_ns": source.half_width_ns,
+        "stamps": if source.has_kernel_stamps { "kernel" } else { "user" },
+        "missing_tx_stamps": source.missing_stamps.0,
+        "missing_rx_stamps": source.missing_stamps.1,
+        "contradicted_stamps": source.contradicted_stamps,
+        "sent": source.counters.sent,
+        "answers": source.counters.answers,
+        "unsent": source.counters.unsent,
+        "contradictions": source.counters.contradictions,
+        "discarded": discarded,
+    })
+}
