@@ -16,10 +16,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Running {
     /// Directory of the page and the control socket
-    #[arg(long, default_value = "/run/truebound")]
+    #[arg(long, global = true, default_value = "/run/truebound")]
     pub(crate) runtime_dir: PathBuf,
     /// Print one JSON object instead of text
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use truebound_core::association::ntp::Discard;
 use truebound_core::report::{AgentReport, SourceReport};
-use truebound_core::units::FreqError;
+use truebound_core::units::{FreqError, to_f64};
 
 /// `truebound status --json`.
 pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value {
@@ -63,7 +63,7 @@ fn source(source: &SourceReport) -> Value {
         "group": source.group,
         "stratum": source.stratum,
         "reach": source.reach,
-        "poll_s": source.poll_ns as f64 / 1e9,
+        "poll_s": to_f64(source.poll_ns) / 1e9,
         "age_ns": source.age_ns,
         "offset_ns": source.offset_ns,
         "delay_ns": source.delay_ns,

@@ -126,7 +126,7 @@ impl Tally {
         let percent = 100.0 * to_edge as f64 / half_width.max(1) as f64;
         self.least_edge_percent = self.least_edge_percent.min(percent);
         self.last = Some((half_width, middle - interval.midpoint_ns()));
-        if self.reads % 4 == 0 {
+        if self.reads.is_multiple_of(4) {
             self.record_estimate(reader, truth);
         }
     }

@@ -24,7 +24,7 @@ impl View {
     /// Paints over the last frame on a terminal; elsewhere one line a second.
     pub(crate) fn paint(&mut self, line: &Value, status: &Value) {
         self.frame += 1;
-        if !self.is_on || (!self.is_terminal && self.frame % 4 != 0) {
+        if !self.is_on || (!self.is_terminal && !self.frame.is_multiple_of(4)) {
             return;
         }
         let lines = frame(line, status);

@@ -100,6 +100,7 @@ impl Discard {
 }
 
 /// What came of a datagram.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome {
     /// A usable answer.
