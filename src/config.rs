@@ -70,6 +70,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 10] = [
             "poll-max",
             "burst",
             "interleaved",
+            "pairs",
             "trust",
             "group",
             "claim-floor",
@@ -515,7 +516,7 @@ fn read_kind<'a>(table: &Table<'a>) -> Result<(Entry<'a>, SourceSettings), Confi
 /// Keys that would be ignored on this kind of source.
 fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigError> {
     const NETWORK: [&str; 2] = ["server", "pool"];
-    const KEYS: [(&str, &[&str]); 9] = [
+    const KEYS: [(&str, &[&str]); 10] = [
         ("count", &["pool"]),
         ("shift", &["local"]),
         ("error", &["local"]),
@@ -523,6 +524,7 @@ fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigErro
         ("poll-max", &NETWORK),
         ("burst", &NETWORK),
         ("interleaved", &NETWORK),
+        ("pairs", &NETWORK),
         ("agent", &NETWORK),
         ("max-distance", &NETWORK),
     ];
@@ -543,6 +545,7 @@ fn read_source(table: &Table<'_>, source: &mut SourceSettings) -> Result<(), Con
     table.set("poll-max", &mut source.poll_max_ns, duration(SHORTEST_POLL_NS, DAY))?;
     table.set("burst", &mut source.burst, integer(0, 16))?;
     table.set("interleaved", &mut source.interleaved, boolean)?;
+    table.set("pairs", &mut source.pairs, boolean)?;
     table.set("trust", &mut source.trust, boolean)?;
     table.set("group", &mut source.group, word)?;
     table.set("claim-floor", &mut source.claim_floor_ns, duration(0, 10 * S))?;

@@ -175,6 +175,7 @@ fn every_key_reaches_its_setting() {
         poll-max = "1s"
         burst = 0
         interleaved = false
+        pairs = false
         trust = true
         group = "gps"
         claim-floor = "25us"
@@ -222,6 +223,7 @@ fn every_key_reaches_its_setting() {
         poll_max_ns: Some(1_000_000_000),
         burst: 0,
         interleaved: false,
+        pairs: Some(false),
         trust: true,
         group: Some("gps".into()),
         claim_floor_ns: Some(25_000),

@@ -227,7 +227,7 @@ impl Agent {
                 continue;
             }
             let was_reachable = association.reach != 0;
-            association.begin_poll(now, self.rng.next_u32());
+            let requests = association.begin_poll(now, self.rng.next_u32());
             if was_reachable && association.reach == 0 {
                 self.events.push(Event::Reachable { association: association.id, reachable: false });
                 if let Some(lookup) = self.names.get_mut(association.source as usize) {
@@ -238,16 +238,21 @@ impl Agent {
                     lookup.at = (is_name || is_pool).then_some(now);
                 }
             }
-            let (data, sequence) = association.client.request(&mut self.rng);
-            self.outputs.push_back(Output::Transmit(Transmit {
-                socket: SocketId::Client(association.id),
-                to: association.address,
-                from: None,
-                data,
-                token: TxToken(u64::from(association.id.0) << 32 | u64::from(sequence)),
-                cookie_at: ntp::COOKIE_AT,
-            }));
+            (0..requests).for_each(|_| self.request(index));
         }
+    }
+
+    fn request(&mut self, index: usize) {
+        let association = &mut self.associations[index];
+        let (data, sequence) = association.client.request(&mut self.rng);
+        self.outputs.push_back(Output::Transmit(Transmit {
+            socket: SocketId::Client(association.id),
+            to: association.address,
+            from: None,
+            data,
+            token: TxToken(u64::from(association.id.0) << 32 | u64::from(sequence)),
+            cookie_at: ntp::COOKIE_AT,
+        }));
     }
 
     // ---- packets -------------------------------------------------------------------------------------------------

@@ -105,6 +105,9 @@ pub struct SourceSettings {
     pub burst: u8,
     /// Ask for interleaved mode (RFC 9769).
     pub interleaved: bool,
+    /// Send requests in back-to-back pairs, half as often: the second of a pair finds every path through both hosts
+    /// warm and is the faster for it. `None`: where `poll_min_ns` asks for 16 requests a second or more.
+    pub pairs: Option<bool>,
     /// The operator's word that this source is truthful (BOUND §4).
     pub trust: bool,
     /// Independence group; `None`: by (refid, stratum), or by address at stratum 1.
@@ -128,6 +131,7 @@ impl SourceSettings {
             poll_max_ns: None,
             burst: 8,
             interleaved: true,
+            pairs: None,
             trust: false,
             group: None,
             claim_floor_ns: None,

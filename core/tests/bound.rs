@@ -15,10 +15,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use truebound_client::{Reason, Status};
-use truebound_core::event::{Audit, Event};
+use truebound_core::association::ntp::Discard;
+use truebound_core::event::Event;
 use truebound_core::io::{Control, Input};
 use truebound_core::report::Standing;
-use truebound_core::settings::{Settings, SourceKind, SourceSettings};
+use truebound_core::settings::{Settings, SourceSettings};
+use truebound_core::wire::ntp::{self, ExactClaim, ShortTime};
 use world::{
     Checker, ClockSpec, HostSpec, Link, MS, S, TODAY_UNIX_S, US, World, address, following, pool, root, serving, source,
 };
@@ -152,11 +154,16 @@ fn wander_at_the_limit_of_its_class() {
 
 #[test]
 fn wander_within_the_class_raises_no_alarm() {
-    for (seed, period_s) in SEEDS.zip([20, 60, 200, 600, 2000]) {
-        let clock = ClockSpec { ppm: 40, wander_per_s: CLASS_LIMIT, period_s };
-        let (mut world, client) = pair(seed, 2 * US, 0.99, HostSpec { clock, ..HostSpec::CLIENT }, |_| ());
-        world.run_s(400);
-        assert_calm(&world, client, seed);
+    // A triangle of this period swings by A·period/2: 990 s stay within D, the 50 ppm of one boot.
+    for (seed, period_s) in SEEDS.zip([20, 60, 200, 600, 990]) {
+        for poll_s in [1, 16] {
+            let clock = ClockSpec { ppm: 40, wander_per_s: CLASS_LIMIT, period_s };
+            let (mut world, client) = pair(seed, 2 * US, 0.99, HostSpec { clock, ..HostSpec::CLIENT }, |settings| {
+                settings.sources[0].poll_min_ns = Some(poll_s * S);
+            });
+            world.run_s(1000);
+            assert_calm(&world, client, seed);
+        }
     }
 }
 
@@ -196,9 +203,11 @@ fn loss_duplicates_and_stragglers() {
         let bad = Link { loss: 0.3, duplication: 0.2, straggling: 0.1, ..Link::LOADED };
         world.connect(0, client, bad, bad);
         world.run_s(300);
-        assert_sound(&world, client, seed);
-        assert_eq!(world.checker(client).status(), Some(Status::Locked), "seed {seed}");
         assert!(answers(&world, client) > 100, "seed {seed}");
+        // Five losses in a row happen, and are a holdover.
+        let locked = world.run_until(60, |world| world.checker(client).status() == Some(Status::Locked));
+        assert!(locked.is_some(), "seed {seed}");
+        assert_sound(&world, client, seed);
     }
 }
 
@@ -564,6 +573,66 @@ fn servers_in_a_chain_stay_inside_what_they_claim() {
     }
 }
 
+/// A root, a relay that wakes up late, and a client that asks often; counts answers by what they carry.
+fn behind_a_busy_relay(seed: u64, on_answer: impl FnMut(&[u8]) + 'static) -> (World, usize) {
+    let mut world = World::new(seed);
+    let top = world.add(HostSpec { realtime_error_ns: 19 * US, ..HostSpec::ROOT }, root(0, 20 * US));
+    let spec = HostSpec { clock: ClockSpec::ppm(-700), wake_ns: 3 * MS, ..HostSpec::CLIENT };
+    let relay = world.add(spec, Settings { sources: vec![source(top)], ..serving() });
+    world.run_s(10);
+    let often = SourceSettings { poll_min_ns: Some(S / 8), ..source(relay) };
+    let client = world.add(HostSpec { clock: ClockSpec::ppm(700), ..HostSpec::CLIENT }, following(&[often]));
+    let (mut on_answer, asked) = (on_answer, address(client));
+    world.tamper = Some(Box::new(move |flight| {
+        if flight.to.ip() == asked {
+            on_answer(&flight.data);
+        }
+    }));
+    world.run_s(120);
+    assert_sound(&world, relay, seed);
+    // The client started ten seconds late.
+    assert_eq!(world.checker(client).violations, 0, "seed {seed}: {:?}", world.checker(client).first_violation);
+    assert!(world.checker(client).faults.is_empty(), "seed {seed}: {:?}", world.checker(client).faults);
+    (world, client)
+}
+
+#[test]
+fn a_request_older_than_the_publication_is_answered() {
+    for seed in SEEDS {
+        let (world, client) = behind_a_busy_relay(seed, |_| ());
+        let counters = world.report(client).sources[0].counters;
+        let unsynchronised = counters.discarded[Discard::Unsynchronised as usize];
+        assert_eq!(unsynchronised, 0, "seed {seed}: the relay was locked all the time, {counters:?}");
+    }
+}
+
+#[test]
+fn the_exact_claim_is_what_the_header_rounds() {
+    for seed in SEEDS {
+        let compared = Rc::new(Cell::new(0));
+        let count = Rc::clone(&compared);
+        behind_a_busy_relay(seed, move |data| {
+            let (packet, extensions) = ntp::parse(data).expect("our own answers");
+            let Some(claim) = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse) else { return };
+            let exact = ShortTime::from_ns_up(claim.half_width_ns.cast_signed());
+            assert_eq!(exact, packet.root_dispersion, "seed {seed}: {claim:?} {packet:?}");
+            count.set(count.get() + 1);
+        });
+        assert!(compared.get() > 500, "seed {seed}: {}", compared.get());
+    }
+}
+
+#[test]
+fn a_report_compares_at_one_instant() {
+    let (mut world, client) = pair(1, 20 * US, 0.3, HostSpec::CLIENT, |_| ());
+    world.run_s(30);
+    for _ in 0..20 {
+        world.run(90 * MS);
+        let offset_ns = world.report(client).sources[0].offset_ns.expect("a sole source");
+        assert!(offset_ns.abs() < US, "{offset_ns} ns from the only source that the estimate has");
+    }
+}
+
 // ---- silence -------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -711,9 +780,9 @@ fn a_liar_leaves_nothing_behind_when_it_is_removed() {
         let near = Link { base_ns: 5 * US, ..Link::IDLE };
         world.connect(honest, client, near, near);
         world.run_s(60);
+        world.input(client, Input::Reconfigured(Box::new(following(&[source(honest)]))));
         let before = world.checker(client).violations;
         assert!(before > 0, "seed {seed}: a sole liar is believed");
-        world.input(client, Input::Reconfigured(Box::new(following(&[source(honest)]))));
         world.run_s(60);
         let checker = world.checker(client);
         assert_eq!(checker.violations, before, "seed {seed}: {:?}", checker.history);
@@ -783,12 +852,4 @@ fn a_sole_liar_is_seen() {
         world.run_s(60);
         assert!(world.checker(client).violations > 1000, "seed {seed}: {}", world.checker(client).violations);
     }
-}
-
-#[test]
-fn audits_have_names() {
-    // The event types that scenarios count on exist: a change of their meaning has to pass here.
-    let audits = [Audit::Frequency, Audit::KernelFree, Audit::Narrow, Audit::Estimate, Audit::Spread];
-    assert_eq!(audits.len(), 5);
-    assert!(matches!(source(0).kind, SourceKind::Server { .. }));
 }

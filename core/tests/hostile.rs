@@ -174,7 +174,7 @@ fn receive_nothing(scene: &mut Scene, now: RawTime) -> Vec<String> {
 
 #[test]
 fn an_attacker_who_knows_the_cookies_panics_nothing() {
-    // On-path, so no promise about the bound; but the agent stays up, and recovers when the attack is over.
+    // On-path, so no promise about the bound (it may even forbid us to ask); but the agent stays up.
     println!("seed {SEED:#x}");
     let mut scene = scene();
     let mut rng = Rng::new(SEED);

@@ -19,6 +19,8 @@ const PROOF_ANSWERS: u32 = 8;
 const SILENT_POLLS: i64 = 4;
 /// Floor of the claim of a server whose stamps we do not know (BOUND §2).
 const SOFTWARE_CLAIM_FLOOR_NS: i64 = 25_000;
+/// Sources that are asked at least this often are asked in pairs.
+const PAIRS_POLL_NS: i64 = NS_PER_S / 16;
 /// Spacing of the requests of a burst: at most this, on private addresses.
 const BURST_SPACING_NS: i64 = NS_PER_S / 8;
 /// And this elsewhere (RFC 5905 asks for 2 s).
@@ -32,6 +34,7 @@ pub(crate) struct Poll {
     pub(crate) now_ns: i64,
     burst_left: u8,
     burst_spacing_ns: i64,
+    pairs: bool,
 }
 
 impl Poll {
@@ -41,16 +44,20 @@ impl Poll {
         let min_ns = settings.poll_min_ns.unwrap_or(default_ns.min(settings.poll_max_ns.unwrap_or(default_ns)));
         let max_ns = settings.poll_max_ns.unwrap_or(min_ns).max(min_ns);
         let spacing = if is_near { BURST_SPACING_NS } else { PUBLIC_BURST_SPACING_NS };
-        Poll { min_ns, max_ns, now_ns: min_ns, burst_left: settings.burst, burst_spacing_ns: spacing.min(min_ns) }
+        // Only a source that was configured to take so many requests is sent pairs unasked.
+        let pairs = settings.pairs.unwrap_or(settings.poll_min_ns.is_some_and(|ns| ns <= PAIRS_POLL_NS));
+        let burst_spacing_ns = spacing.min(min_ns);
+        Poll { min_ns, max_ns, now_ns: min_ns, burst_left: settings.burst, burst_spacing_ns, pairs }
     }
 
-    /// How long to wait after this request.
-    fn next(&mut self) -> i64 {
+    /// How many requests to send now, and how long to wait after them.
+    fn next(&mut self) -> (u32, i64) {
         if self.burst_left > 0 {
             self.burst_left -= 1;
-            return self.burst_spacing_ns;
+            return (1, self.burst_spacing_ns);
         }
-        self.now_ns
+        let requests = if self.pairs { 2 } else { 1 };
+        (requests, self.now_ns.saturating_mul(i64::from(requests)))
     }
 
     /// Polls less while the edges hardly move between polls, more when they do: at most a tenth of the half-width may
@@ -156,15 +163,16 @@ impl Association {
     }
 
     /// The next request is due: moves the reachability register on and schedules the one after, a little at random so
-    /// that hosts started together do not stay in step.
-    pub(crate) fn begin_poll(&mut self, now: RawTime, random: u32) {
+    /// that hosts started together do not stay in step. Gives how many requests to send back to back.
+    pub(crate) fn begin_poll(&mut self, now: RawTime, random: u32) -> u32 {
         self.reach <<= 1;
-        self.counters.sent += 1;
-        let wait = self.poll.next();
+        let (requests, wait) = self.poll.next();
+        self.counters.sent += u64::from(requests);
         let jitter = wait / 64 * i64::from(random % 64) / 64;
         // Counted from when this poll was due, so that late wake-ups do not add up; not if it was missed altogether.
         let due = if now.ns_since(self.next_poll) < wait { self.next_poll } else { now };
         self.next_poll = due.plus_ns(wait.saturating_add(jitter).max(1));
+        requests
     }
 
     /// Start a burst now.
@@ -281,6 +289,7 @@ impl Association {
     /// The server asked for fewer requests.
     pub(crate) fn slow_down(&mut self, now: RawTime) {
         self.poll.burst_left = 0;
+        self.poll.pairs = false;
         self.poll.min_ns = self.poll.min_ns.saturating_mul(2).min(36 * 3600 * NS_PER_S);
         self.poll.max_ns = self.poll.max_ns.max(self.poll.min_ns);
         self.poll.now_ns = self.poll.now_ns.max(self.poll.min_ns);
