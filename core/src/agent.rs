@@ -11,7 +11,7 @@ use rand_core::{RngCore, SeedableRng};
 use truebound_client::page::Publication;
 use truebound_client::{Reason, Status};
 
-use crate::association::ntp::{Context, Outcome, era_pivot};
+use crate::association::ntp::{Context, ERA_PIVOT, Outcome};
 use crate::association::{Association, ntp};
 use crate::bound::Terms;
 use crate::correlation::Correlation;
@@ -266,11 +266,7 @@ impl Agent {
 
     fn answered(&mut self, id: AssociationId, received: &Received<'_>) {
         let wander = self.synthesis.wander(&self.settings);
-        let context = Context {
-            correlation: &self.correlation,
-            leap: &self.settings.leap,
-            pivot: era_pivot(self.correlation.newest().map(|reading| reading.real)),
-        };
+        let context = Context { correlation: &self.correlation, leap: &self.settings.leap, pivot: ERA_PIVOT };
         let Some(association) = self.associations.iter_mut().find(|a| a.id == id) else { return };
         if received.from.ip().to_canonical() != association.address.ip().to_canonical() {
             association.counters.discarded[ntp::Discard::WrongOrigin as usize] += 1;
@@ -476,9 +472,10 @@ impl Agent {
         for (index, line) in (0u32..).zip(&settings.sources) {
             let is_literal =
                 matches!(&line.kind, SourceKind::Server { host, .. } if host.parse::<std::net::IpAddr>().is_ok());
-            let is_kept = self.associations.iter().any(|a| a.source == index);
+            let wanted = if let SourceKind::Pool { count, .. } = line.kind { usize::from(count) } else { 1 };
+            let is_short = self.associations.iter().filter(|a| a.source == index).count() < wanted;
             let is_name = !is_literal && !matches!(line.kind, SourceKind::Local { .. });
-            self.names.push(NameLookup { at: (is_name && !is_kept).then_some(self.now), wait_ns: RESOLVE_WAIT_NS });
+            self.names.push(NameLookup { at: (is_name && is_short).then_some(self.now), wait_ns: RESOLVE_WAIT_NS });
         }
         self.settings.sources.clone_from(&settings.sources);
         for (index, line) in (0u32..).zip(&settings.sources) {
@@ -517,7 +514,7 @@ impl Agent {
             // Withdraw first: a reader must not combine the old bound with the new epoch.
             let reason = match self.synthesis.broken {
                 Some(Broken::Void(reason) | Broken::Disrupted(reason)) => reason,
-                None => Reason::NewEpoch,
+                None => self.synthesis.epoch_reason,
             };
             let withdrawn = self.synthesis.previous.take();
             self.say(Status::Disrupted, reason);
@@ -542,10 +539,14 @@ impl Agent {
 
     /// The best source's estimate, kept inside the bound.
     fn estimate(&self) -> Option<Estimate> {
-        let edges = self.synthesis.previous?.edges_at(self.now.as_ns()).ok()?;
+        self.estimate_at(self.now)
+    }
+
+    fn estimate_at(&self, now: RawTime) -> Option<Estimate> {
+        let edges = self.synthesis.previous?.edges_at(now.as_ns()).ok()?;
         let best = self.synthesis.findings.best.and_then(|id| self.associations.iter().find(|a| a.id == id));
         let middle = edges.lo_ns.saturating_add(edges.hi_ns.saturating_sub(edges.lo_ns) / 2);
-        let estimate = match (best.and_then(|best| best.estimator.at(self.now)), self.local) {
+        let estimate = match (best.and_then(|best| best.estimator.at(now)), self.local) {
             (Some(estimate), _) => estimate,
             (None, Some(_)) => Estimate { theta_ns: middle, ..Estimate::exact() },
             (None, None) => return None,
@@ -634,7 +635,7 @@ impl Agent {
             epoch: self.synthesis.epoch,
             bound: self.synthesis.previous.filter(|_| self.status.0.has_bound()),
             terms: self.terms(),
-            estimate: self.estimate(),
+            estimate: self.estimate_at(now),
             source: self.source_name().map(str::to_owned),
             groups: (findings.groups, findings.live_groups, findings.max_liars),
             sources: self.source_reports(now),
@@ -694,7 +695,7 @@ impl Agent {
 
     fn report_of(&self, now: RawTime, association: &Association, line: &SourceSettings) -> SourceReport {
         let estimate = association.estimator.at(now);
-        let own = self.estimate();
+        let own = self.estimate_at(now);
         SourceReport {
             association: Some(association.id),
             name: line.name.clone(),

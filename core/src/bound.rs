@@ -11,7 +11,7 @@
 //! value with F's slope would lose P's allowance for phase noise. So each update lies inside the previous one, aged, or
 //! the epoch changes.
 
-use truebound_client::bound::Bound;
+use truebound_client::bound::{Bound, Edges, RATE_BITS, WANDER_BITS};
 
 use crate::region::Region;
 use crate::settings::{BoundSettings, Oscillator};
@@ -117,6 +117,20 @@ pub(crate) fn join(fresh: &Bound, previous: &Bound) -> Joined {
         return Joined::Disjoint;
     }
     Joined::Inside(joined)
+}
+
+/// The edges of θ at a raw instant before the reference: θ(t_ref − d) = θ(t_ref) − ∫ω, and the rate was inside the same
+/// limits then. Equal to the published edges at d = 0, rounded outward.
+pub(crate) fn edges_before(bound: &Bound, at: RawTime) -> Edges {
+    let d = i128::from(bound.t_ref_ns.saturating_sub(at.as_ns()).max(0));
+    let wander = ((d * i128::from(bound.half_wander)) >> (WANDER_BITS - RATE_BITS)) + 1;
+    let rate_hi = (i128::from(bound.omega_hi) + wander).min(bound.cap_hi.into()) + i128::from(bound.phase_rate);
+    let rate_lo = (i128::from(bound.omega_lo) - wander).max(bound.cap_lo.into()) - i128::from(bound.phase_rate);
+    let moved = |rate: i128| i64::try_from((d * rate) >> RATE_BITS).unwrap_or(i64::MAX);
+    Edges {
+        lo_ns: bound.theta_lo_ns.saturating_sub(moved(rate_hi).saturating_add(1)),
+        hi_ns: bound.theta_hi_ns.saturating_sub(moved(rate_lo)),
+    }
 }
 
 /// Width at the reference instant, ns.

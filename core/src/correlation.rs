@@ -55,11 +55,6 @@ impl Correlation {
         self.readings.push_back(reading);
     }
 
-    /// The newest reading.
-    pub(crate) fn newest(&self) -> Option<&CrossReading> {
-        self.readings.back()
-    }
-
     /// When the last reading ended that was over before `at`.
     pub(crate) fn last_before(&self, at: RawTime) -> Option<RawTime> {
         self.readings.iter().rev().map(|reading| reading.after).find(|&after| after <= at)

@@ -15,6 +15,8 @@ const EXCESS_WEIGHT: f64 = 0.3;
 const WHITE_FM: f64 = 1e-9;
 /// Least and greatest random walk of frequency, s²/s³.
 const RANDOM_WALK: (f64, f64) = (2e-18, 1e-13);
+/// Pure exchanges before the frequency is audited.
+const AUDIT_AFTER_PURE: u32 = 16;
 /// The known minimum of the strip rises by this much per second, so that a longer route is learnt.
 const STRIP_LEAK: f64 = 1e-8;
 
@@ -73,6 +75,8 @@ struct State {
     /// Smoothed normalised innovation squared: 1 when the model fits.
     surprise: f64,
     samples: u32,
+    /// Exchanges in a row of time that met no more than the least strip known then.
+    pure: u32,
 }
 
 impl Estimator {
@@ -109,6 +113,18 @@ impl Estimator {
         })
     }
 
+    /// The rate at `now` that the audit of BOUND §7 compares: ω̂ ± (6σ + A·lag), where lag = P₀₀/P₀₁ is how far the filter
+    /// trails a steadily changing frequency (α/β of an α-β filter). `None` until enough exchanges were pure: before that
+    /// σ does not know the queues.
+    pub(crate) fn rates_for_audit(&self, now: RawTime, wander_per_s: f64) -> Option<(f64, f64)> {
+        let state = self.state.as_ref().filter(|state| state.pure >= AUDIT_AFTER_PURE && state.p01 > 0.0)?;
+        let dt = to_f64(now.ns_since(state.t)) * 1e-9;
+        let (_, _, p11) = state.predicted_covariance(dt.max(0.0));
+        let lag = state.p00 / state.p01 + dt.max(0.0);
+        let doubt = 6.0 * p11.max(0.0).sqrt() + wander_per_s * lag;
+        Some((state.omega - doubt, state.omega + doubt))
+    }
+
     /// The least strip seen, ns: the minimum round trip as the stamps saw it.
     pub(crate) fn least_strip_ns(&self) -> Option<i64> {
         self.state.as_ref().map(|state| to_i64((state.least_strip * 1e9).round()))
@@ -129,6 +145,7 @@ impl State {
             random_walk: RANDOM_WALK.0,
             surprise: 1.0,
             samples: 1,
+            pure: 0,
         }
     }
 
@@ -145,8 +162,16 @@ impl State {
         (self.p00, self.p01, self.p11) = self.predicted_covariance(dt);
         self.theta += self.omega * dt;
         self.t = t;
+        if strip < self.least_strip - 3.0 * sigma {
+            // What counted as pure was not: it may have been wrong by half of what it queued.
+            let surplus = (self.least_strip - strip) / 2.0;
+            self.p00 += surplus * surplus;
+            self.p11 = 1e-6;
+            self.pure = 0;
+        }
         self.least_strip = strip.min(self.least_strip + STRIP_LEAK * dt);
         let excess = EXCESS_WEIGHT * (strip - self.least_strip);
+        self.pure = self.pure.saturating_add(u32::from(excess <= 3.0 * sigma));
         let r = sigma * sigma + excess * excess;
         let innovation = to_f64(middle_ns.saturating_sub(self.base_ns)) * 1e-9 - self.theta;
         let variance = self.p00 + r;

@@ -115,7 +115,8 @@ pub enum Input<'a> {
     },
     /// The operator changed the configuration.
     Reconfigured(Box<Settings>),
-    /// The page of a previous run of this boot still holds a bound under the same assumptions.
+    /// The page of a previous run of this boot still holds a bound under the same assumptions. The very first input,
+    /// before [`Input::Host`].
     Restored {
         /// It.
         bound: Bound,

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use truebound_client::bound::Bound;
 
+use crate::bound::edges_before;
 use crate::correlation::{Correlation, Mapped};
 use crate::io::{Datagram, Received, Transmit, TxToken};
 use crate::leap::LeapTable;
@@ -155,7 +156,7 @@ impl Responder {
         let mut packet = unsynchronised(request);
         let Some((t2, claim2)) = told(arrived, served, Rounding::Up) else { return (packet, None) };
         let Some((t3, claim3)) = told(now.max(arrived), served, Rounding::Down) else { return (packet, None) };
-        let claim_ns = claim2.max(claim3);
+        let mut claim_ns = claim2.max(claim3);
         packet.leap = Leap::None;
         packet.stratum = served.stratum;
         packet.reference_id = served.reference_id;
@@ -166,7 +167,8 @@ impl Responder {
         if let Some(left) = self.when_left(request, client).and_then(|span| told(span.early, served, Rounding::Down)) {
             packet.origin = request.receive;
             packet.transmit = left.0;
-            packet.root_dispersion = ShortTime::from_ns_up(claim_ns.max(left.1));
+            claim_ns = claim_ns.max(left.1);
+            packet.root_dispersion = ShortTime::from_ns_up(claim_ns);
             self.counters.interleaved += 1;
         }
         (packet, u64::try_from(claim_ns).ok())
@@ -218,7 +220,12 @@ fn arrival(received: &Received<'_>, correlation: &Correlation) -> RawTime {
 
 /// Our time at raw `at` and how wrong it may be, ns.
 fn told(at: RawTime, served: &Served<'_>, rounding: Rounding) -> Option<(NtpTimestamp, i64)> {
-    let edges = served.bound?.edges_at(at.as_ns()).ok()?;
+    let bound = served.bound?;
+    // Stamps are often older than the newest publication.
+    let edges = match at.as_ns() < bound.t_ref_ns {
+        true => edges_before(bound, at),
+        false => bound.edges_at(at.as_ns()).ok()?,
+    };
     let width = edges.hi_ns.saturating_sub(edges.lo_ns);
     let middle = edges.lo_ns.saturating_add(width / 2);
     let utc = served.leap.to_utc(TaiTime::from_ns(at.as_ns().saturating_add(middle)));

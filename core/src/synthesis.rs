@@ -25,6 +25,8 @@ const OSCILLATOR_PLAUSIBLE_NS: i64 = 100_000;
 const NARROW_UPDATES: u32 = 8;
 /// Updates in a row that the frequency audit has to fail.
 const FREQUENCY_UPDATES: u32 = 3;
+/// Both regions were rounded outward on their own: so much is no finding, ns.
+const KERNEL_FREE_SLACK_NS: i64 = 8;
 /// A is widened tenfold when the oscillator breaks its class, at most this often.
 const MAX_WIDENINGS: u32 = 2;
 
@@ -84,13 +86,18 @@ pub(crate) struct Synthesis {
     /// The previous bound is another run's: it ages, but nothing is joined with it.
     pub(crate) is_restored: bool,
     pub(crate) epoch: u64,
+    /// Why the present epoch began.
+    pub(crate) epoch_reason: Reason,
     pub(crate) broken: Option<Broken>,
     pub(crate) had_bound: bool,
     pub(crate) findings: Findings,
     caps: RateCaps,
+    /// ±Ω: nothing proved.
+    widest_caps: RateCaps,
     widenings: u32,
     narrow_updates: u32,
     frequency_updates: u32,
+    kernel_free_fails: bool,
 }
 
 /// What surrounds a synthesis.
@@ -108,13 +115,16 @@ impl Synthesis {
             previous: None,
             is_restored: false,
             epoch: 0,
+            epoch_reason: Reason::NewEpoch,
             broken: None,
             had_bound: false,
             findings: Findings::default(),
             caps: RateCaps::of(&settings.oscillator),
+            widest_caps: RateCaps::of(&settings.oscillator),
             widenings: 0,
             narrow_updates: 0,
             frequency_updates: 0,
+            kernel_free_fails: false,
         }
     }
 
@@ -142,12 +152,15 @@ impl Synthesis {
         Composer { oscillator, settings: settings.bound }
     }
 
-    /// Withdraws everything published so far.
+    /// Withdraws everything published so far, and what was learnt of the rate: it may have been a lie, or another
+    /// clock's.
     pub(crate) fn new_epoch(&mut self, reason: Reason, events: &mut Vec<Event>) {
         self.previous = None;
+        self.caps = self.widest_caps;
         self.is_restored = false;
         self.narrow_updates = 0;
         self.epoch += 1;
+        self.epoch_reason = reason;
         events.push(Event::NewEpoch { epoch: self.epoch, reason });
     }
 
@@ -310,8 +323,15 @@ impl Synthesis {
     fn accept(&mut self, world: &mut World<'_>, region: Region) {
         let composer = self.composer(world.settings);
         self.narrow_caps(world, &region);
-        self.audit(world, &region);
-        let fresh = composer.fresh(world.now, &region, self.caps);
+        if !self.audit(world, &region) {
+            return;
+        }
+        let mut fresh = composer.fresh(world.now, &region, self.caps);
+        // Holdover begins with the last answer, not with the last publication: constraints age on their own.
+        fresh.void_after_ns = self.last_heard(world).plus_ns(world.settings.bound.max_holdover_ns).as_ns();
+        if fresh.void_after_ns <= world.now.as_ns() {
+            return self.hold_over(world.now);
+        }
         if self.broken.take().is_some() || self.is_restored || self.epoch == 0 {
             self.start_epoch_with(fresh, Reason::NewEpoch, world.events);
             return;
@@ -320,14 +340,27 @@ impl Synthesis {
         self.previous = match previous.map(|previous| (previous, join(&fresh, &previous))) {
             None => Some(fresh),
             Some((previous, Joined::Inside(joined))) if !self.is_too_narrow(&joined, &fresh, &previous) => Some(joined),
-            Some((_, joined)) => {
-                if joined != Joined::Disjoint {
-                    world.events.push(Event::Audit { what: Audit::Narrow, by: width_ns(&fresh) });
-                }
+            Some((_, Joined::Disjoint)) => {
+                // What both rest on cannot all be true, and nobody knows which part: it is earned anew.
+                world.associations.iter_mut().for_each(Association::forget);
+                self.findings.regions.clear();
+                self.broken = Some(Broken::Disrupted(Reason::NewEpoch));
+                self.new_epoch(Reason::NewEpoch, world.events);
+                None
+            }
+            Some((_, Joined::Inside(_))) => {
+                world.events.push(Event::Audit { what: Audit::Narrow, by: width_ns(&fresh) });
                 self.new_epoch(Reason::NewEpoch, world.events);
                 Some(fresh)
             }
         };
+    }
+
+    /// The newest answer that the region rests on.
+    fn last_heard(&self, world: &World<'_>) -> RawTime {
+        let heard = world.associations.iter().filter(|a| self.findings.regions.contains_key(&a.id));
+        let newest = heard.filter_map(|association| association.last_answer).max();
+        newest.filter(|_| world.local.is_none()).unwrap_or(world.now)
     }
 
     /// An epoch that was already counted when the old one broke, or the first of this run.
@@ -358,37 +391,55 @@ impl Synthesis {
 
     /// BOUND §7: the estimated frequency must meet the proved interval, and the region from user stamps alone must
     /// contain the published one.
-    fn audit(&mut self, world: &mut World<'_>, region: &Region) {
-        let Some(best) = self.findings.best.and_then(|id| world.associations.iter_mut().find(|a| a.id == id)) else {
-            return;
-        };
-        if let Some(estimate) = best.estimator.at(world.now) {
-            let (omega, sigma) = (estimate.omega.as_fraction(), estimate.omega_sigma.as_fraction());
-            let low = FreqError::from_fraction(omega - 6.0 * sigma).to_rate_down();
-            let high = FreqError::from_fraction(omega + 6.0 * sigma).to_rate_up();
-            let miss = low.saturating_sub(region.omega_hi).max(region.omega_lo.saturating_sub(high));
-            self.frequency_updates = if miss > 0 { self.frequency_updates + 1 } else { 0 };
-            if self.frequency_updates == FREQUENCY_UPDATES {
-                world.events.push(Event::Audit { what: Audit::Frequency, by: miss });
-                self.widenings = (self.widenings + 1).min(MAX_WIDENINGS);
-                self.new_epoch(Reason::FrequencyAudit, world.events);
-            }
+    /// Returns whether the region may be published.
+    fn audit(&mut self, world: &mut World<'_>, region: &Region) -> bool {
+        let best = self.findings.best.and_then(|id| world.associations.iter().find(|a| a.id == id));
+        let wander = self.wander_per_s(world.settings);
+        let rates = best.and_then(|best| best.estimator.rates_for_audit(world.now, wander));
+        let miss = rates.map_or(0, |(low, high)| {
+            let (low, high) =
+                (FreqError::from_fraction(low).to_rate_down(), FreqError::from_fraction(high).to_rate_up());
+            let (proved_lo, proved_hi) = (region.omega_lo.max(self.caps.lo), region.omega_hi.min(self.caps.hi));
+            low.saturating_sub(proved_hi).max(proved_lo.saturating_sub(high))
+        });
+        self.frequency_updates = if miss > 0 { self.frequency_updates + 1 } else { 0 };
+        if self.frequency_updates >= FREQUENCY_UPDATES {
+            self.frequency_updates = 0;
+            world.events.push(Event::Audit { what: Audit::Frequency, by: miss });
+            self.widenings = (self.widenings + 1).min(MAX_WIDENINGS);
+            // All that is remembered was learnt under the assumption that just broke.
+            world.associations.iter_mut().for_each(Association::forget);
+            self.findings.regions.clear();
+            self.broken = Some(Broken::Disrupted(Reason::FrequencyAudit));
+            self.new_epoch(Reason::FrequencyAudit, world.events);
+            return false;
         }
         self.audit_kernel_free(world, region);
+        true
     }
 
+    /// The region from user stamps alone needs no assumption about stamps, so it must contain the tighter one.
     fn audit_kernel_free(&mut self, world: &mut World<'_>, region: &Region) {
         let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
-        let Some(id) = self.findings.best.filter(|_| self.findings.groups == 1) else { return };
-        let Some(best) = world.associations.iter_mut().find(|a| a.id == id) else { return };
-        if let Verdict::Region(free) = best.kernel_free_verdict(world.now, &limits, memory_ns) {
-            let outside = free.theta_lo_ns.saturating_sub(region.theta_lo_ns);
-            let outside = outside.max(region.theta_hi_ns.saturating_sub(free.theta_hi_ns));
-            // Both were rounded outward on their own: a nanosecond or two is no finding.
-            if outside > 4 && region.theta_lo_ns > free.theta_hi_ns || region.theta_hi_ns < free.theta_lo_ns {
-                world.events.push(Event::Audit { what: Audit::KernelFree, by: outside });
+        let mut groups: BTreeMap<Group, Region> = BTreeMap::new();
+        for association in world.associations.iter_mut().filter(|a| self.findings.regions.contains_key(&a.id)) {
+            if let Verdict::Region(free) = association.kernel_free_verdict(world.now, &limits, memory_ns) {
+                let group = group_of(association, world.settings);
+                groups.entry(group).and_modify(|known| *known = known.hull(free)).or_insert(free);
             }
         }
+        let mut regions: Vec<Region> = groups.into_values().collect();
+        regions.extend(world.local.map(|local| local.region));
+        let Vote::Region(free) = vote(&regions, self.findings.groups, self.findings.max_liars) else { return };
+        let below = free.theta_lo_ns.saturating_sub(region.theta_lo_ns);
+        let outside = below.max(region.theta_hi_ns.saturating_sub(free.theta_hi_ns));
+        // A trusted source narrows the region further: then only a region outside is a finding.
+        let is_outside = region.theta_lo_ns > free.theta_hi_ns || region.theta_hi_ns < free.theta_lo_ns;
+        let fails = is_outside || (outside > KERNEL_FREE_SLACK_NS && !self.findings.uses_trust);
+        if fails && !self.kernel_free_fails {
+            world.events.push(Event::Audit { what: Audit::KernelFree, by: outside });
+        }
+        self.kernel_free_fails = fails;
     }
 
     /// Too few are heard: the previous bound ages, until it expires.

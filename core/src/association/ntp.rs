@@ -395,11 +395,12 @@ fn power_of_two_ns_up(exponent: i8) -> i64 {
     }
 }
 
-/// A pivot for the NTP era: the host's idea of the present, or the year this was written if the host has none.
-pub(crate) fn era_pivot(real: Option<RealTime>) -> UtcTime {
+/// The pivot of the NTP era: it is not before this was written, so the era reaches from a year before to 135 years
+/// after. CLOCK_REALTIME has no say in it: a real-time clock without power shows 1970 as easily as 2099.
+pub(crate) const ERA_PIVOT: UtcTime = {
     const WRITTEN_UNIX_S: i64 = 1_795_219_200; // 2026-11-21
-    UtcTime::from_ns(real.map_or(0, RealTime::as_ns).max(WRITTEN_UNIX_S * NS_PER_S))
-}
+    UtcTime::from_ns((WRITTEN_UNIX_S - 366 * 86_400 + (1 << 31)) * NS_PER_S)
+};
 
 /// The middle of a span.
 pub(crate) fn middle(span: RawSpan) -> RawTime {
