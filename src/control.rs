@@ -94,6 +94,9 @@ fn obey(shell: &mut Shell, command: Command) -> Result<Value, String> {
         Command::Sources => Ok(view::sources(&shell.report())),
         Command::Report => Ok(shell.recorder.to_json()),
         Command::Burst => done(shell, Control::Burst, ""),
+        Command::Makestep if shell.discipline.is_none() => {
+            Err("nothing is steered: the discipline is \"observe\"".to_owned())
+        }
         Command::Makestep => done(shell, Control::MakeStep, ""),
         Command::Reload => shell.reload().map(|()| json!("reloaded")),
         Command::AddSource { text } => add_source(shell, &text),

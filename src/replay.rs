@@ -6,11 +6,13 @@ use serde_json::json;
 use truebound_core::Agent;
 use truebound_core::io::{Control, Input, Output};
 use truebound_core::journal::{Digest, Entry, Reader};
+use truebound_core::report::AgentReport;
 use truebound_core::time::RawTime;
 
 use crate::commands::Failure;
 use crate::config::Config;
 use crate::control::parse_source;
+use crate::view;
 
 /// What a replay found.
 struct Tally {
@@ -18,6 +20,8 @@ struct Tally {
     /// Number of the first input after which the outputs differed.
     first_difference: Option<u64>,
     is_whole: bool,
+    /// What the agent believed at the end.
+    last: AgentReport,
 }
 
 pub(crate) fn run(path: &Path, json: bool) -> Result<bool, Failure> {
@@ -26,7 +30,12 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<bool, Failure> {
     let is_equal = tally.first_difference.is_none();
     if json {
         let (inputs, whole, first) = (tally.inputs, tally.is_whole, tally.first_difference);
-        println!("{}", json!({ "inputs": inputs, "equal": is_equal, "whole": whole, "first_difference": first }));
+        let (status, sources) = (view::status(&tally.last, None), view::sources(&tally.last));
+        println!(
+            "{}",
+            json!({ "inputs": inputs, "equal": is_equal, "whole": whole, "first_difference": first, "status": status,
+                "sources": sources })
+        );
     } else {
         let end = if tally.is_whole { "" } else { "; the journal is cut off" };
         match tally.first_difference {
@@ -41,7 +50,8 @@ fn replay(bytes: &[u8]) -> Result<Tally, String> {
     let (header, mut reader) = Reader::new(bytes).ok_or("not a journal")?;
     let config = Config::parse(&header.config, Path::new("journal")).map_err(|error| error.to_string())?;
     let mut agent = Agent::new(header.start, config.settings, header.seed);
-    let mut tally = Tally { inputs: 0, first_difference: None, is_whole: true };
+    let mut tally = Tally { inputs: 0, first_difference: None, is_whole: true, last: agent.report(header.start) };
+    let mut at = header.start;
     let mut digest = Digest::default();
     while let Some(entry) = reader.next_entry() {
         match entry {
@@ -51,7 +61,10 @@ fn replay(bytes: &[u8]) -> Result<Tally, String> {
                 }
                 continue;
             }
-            Entry::Input(now, input) => feed(&mut agent, now, input.as_input(), &mut digest),
+            Entry::Input(now, input) => {
+                at = now;
+                feed(&mut agent, now, input.as_input(), &mut digest);
+            }
             Entry::Reconfigured(now, text) => {
                 let config = Config::parse(&text, Path::new("journal")).map_err(|error| error.to_string())?;
                 feed(&mut agent, now, Input::Reconfigured(Box::new(config.settings)), &mut digest);
@@ -64,6 +77,7 @@ fn replay(bytes: &[u8]) -> Result<Tally, String> {
         tally.inputs += 1;
     }
     tally.is_whole = reader.is_at_end();
+    tally.last = agent.report(at);
     Ok(tally)
 }
 

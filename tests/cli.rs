@@ -220,6 +220,8 @@ fn a_running_agent_answers_obeys_and_replays() {
 
     // Run-time control.
     agent.json(&["control", "burst"]);
+    let refused = agent.ask(&["control", "makestep"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing is steered"));
     agent.json(&["control", "add-source", "name = \"second\"", "server = \"127.0.0.2:9\""]);
     agent.until(&["sources"], |sources| sources.as_array().map(Vec::len) == Some(2));
     let again = agent.ask(&["control", "add-source", "name = \"second\"", "server = \"127.0.0.2:9\""]);

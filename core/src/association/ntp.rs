@@ -20,6 +20,8 @@ use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp,
 
 /// Requests that may be unanswered at one time; the oldest is forgotten.
 const MAX_PENDING: usize = 8;
+/// Servers randomise the bits below their precision, and stamp with two clocks: so much disorder is no lie, ns.
+const STAMP_NOISE_NS: i64 = 2_000;
 /// Where the transmit cookie lies in a request.
 pub(crate) const COOKIE_AT: usize = 40;
 
@@ -301,7 +303,7 @@ impl Client {
         let (sent, arrived) = self.stamps(request, received, context);
         let out = End { ours: sent, told: t2 };
         let previous = if is_interleaved { previous_exchange(named, transmit, t2)? } else { None };
-        if !is_interleaved && transmit.ceil < t2.floor {
+        if !is_interleaved && is_before(transmit, t2) {
             return Err(Discard::BadStamps);
         }
         // Of an interleaved exchange's t3 we know so far only that it is not before t2.
@@ -367,13 +369,16 @@ impl Client {
 /// or a mix-up: nothing of it is used.
 fn previous_exchange(named: Option<Unstamped>, transmit: Told, t2: Told) -> Result<Option<(End, End)>, Discard> {
     let Some(last) = named else { return Ok(None) };
-    let follows_its_request = transmit.ceil >= last.out.told.floor;
-    let precedes_the_next = transmit.floor <= t2.ceil;
-    if !(follows_its_request && precedes_the_next) {
+    if is_before(transmit, last.out.told) || is_before(t2, transmit) {
         return Err(Discard::BadStamps);
     }
     let claim_ns = transmit.claim_ns.max(last.out.told.claim_ns);
     Ok(Some((last.out, End { ours: last.received, told: Told { claim_ns, ..transmit } })))
+}
+
+/// Is `a` before `b` by more than the noise of a server's stamps?
+fn is_before(a: Told, b: Told) -> bool {
+    a.ceil.plus_ns(STAMP_NOISE_NS) < b.floor
 }
 
 fn told(stamp: NtpTimestamp, claim_ns: i64, context: &Context<'_>) -> Told {
@@ -395,11 +400,11 @@ fn power_of_two_ns_up(exponent: i8) -> i64 {
     }
 }
 
-/// The pivot of the NTP era: it is not before this was written, so the era reaches from a year before to 135 years
-/// after. CLOCK_REALTIME has no say in it: a real-time clock without power shows 1970 as easily as 2099.
+/// The pivot of the NTP era: timestamps are of 2001 to 2137, whatever CLOCK_REALTIME says. A real-time clock without
+/// power shows 1970 as easily as 2099.
 pub(crate) const ERA_PIVOT: UtcTime = {
-    const WRITTEN_UNIX_S: i64 = 1_795_219_200; // 2026-11-21
-    UtcTime::from_ns((WRITTEN_UNIX_S - 366 * 86_400 + (1 << 31)) * NS_PER_S)
+    const YEAR_2001_UNIX_S: i64 = 978_307_200;
+    UtcTime::from_ns((YEAR_2001_UNIX_S + (1 << 31)) * NS_PER_S)
 };
 
 /// The middle of a span.
@@ -432,6 +437,13 @@ mod tests {
         };
         let claim = client.claim(&packet, None);
         assert!((47_900..=48_000).contains(&claim), "{claim}");
+    }
+
+    #[test]
+    fn a_server_that_randomises_below_its_precision_tells_no_lie() {
+        let at = |ns: i64| Told { floor: TaiTime::from_ns(ns), ceil: TaiTime::from_ns(ns), claim_ns: 0 };
+        assert!(!is_before(at(0), at(STAMP_NOISE_NS)));
+        assert!(is_before(at(0), at(STAMP_NOISE_NS + 1)));
     }
 
     #[test]
