@@ -168,6 +168,9 @@ pub(crate) struct CheckArgs {
     /// How far that root was shifted from truth, ns
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) shift_ns: i64,
+    /// What that root claims as its error, ns: the rest of its width is doubt about truth
+    #[arg(long)]
+    pub(crate) claim_ns: i64,
     /// Believe this much of the half-width, percent
     #[arg(long, default_value_t = 100)]
     pub(crate) believe_percent: i64,

@@ -180,6 +180,11 @@ impl Default for Config {
 impl Config {
     /// Reads the file at `path`.
     pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+        Config::load_text(path).map(|(config, _)| config)
+    }
+
+    /// The same, and the text it was read from.
+    pub(crate) fn load_text(path: &Path) -> Result<(Config, String), ConfigError> {
         let cannot_read = |error| {
             ConfigError::of_file(path, format!("cannot be read: {error}"), "check the path and its permissions")
         };
@@ -190,17 +195,24 @@ impl Config {
             let document = Document { path, text: &text };
             return Err(document.error(at..at, "not UTF-8".to_owned(), "save the file as UTF-8"));
         }
-        Config::parse(&text, path)
+        Ok((Config::parse(&text, path)?, text.into_owned()))
     }
 
     /// Reads `text`; `path` is for errors only. Opens no file but the list of leap seconds.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        Config::parse_with(text, path, None)
+    }
+
+    /// The same, with `leap` in place of any list of leap seconds: opens no file at all.
+    pub(crate) fn parse_with(text: &str, path: &Path, leap: Option<LeapTable>) -> Result<Config, ConfigError> {
         let document = Document { path, text };
         let entries = DeTable::parse(text).map_err(|error| syntax_error(document, &error))?;
         let root = Table::root(document, entries.get_ref())?;
-        let (discipline, oscillator) = read_clock(&root.table("clock")?)?;
+        let clock = root.table("clock")?;
+        let (discipline, oscillator) = read_clock(&clock)?;
         let (sources, members) = read_sources(&root.tables("source")?)?;
         let virtual_clock = read_virtual(&root, discipline, &oscillator)?;
+        let is_virtual = virtual_clock.is_some();
         // The disciplined clock starts as far off as the clock under it.
         let discipline =
             virtual_clock.as_ref().map_or(discipline, |clock| Discipline::Virtual { offset_ns: clock.offset_ns });
@@ -216,7 +228,9 @@ impl Config {
                 server: read_server(&root.table("server")?)?,
                 discipline,
                 servo: read_servo(&root.table("servo")?)?,
-                leap: read_leap(&root.table("leap")?)?,
+                leap: leap.map_or_else(|| root.table("leap").and_then(|table| read_leap(&table)), Ok)?,
+                // To a virtual clock CLOCK_MONOTONIC_RAW is true time, whatever drives it.
+                oscillator_is_stated: clock.entry("oscillator").is_some() || is_virtual,
             },
         })
     }

@@ -98,7 +98,7 @@ fn obey(shell: &mut Shell, command: Command) -> Result<Value, String> {
             Err("nothing is steered: the discipline is \"observe\"".to_owned())
         }
         Command::Makestep => done(shell, Control::MakeStep, ""),
-        Command::Reload => shell.reload().map(|()| json!("reloaded")),
+        Command::Reload => shell.reload().map(Value::String),
         Command::AddSource { text } => add_source(shell, &text),
         Command::RemoveSource { name } => {
             if !shell.report().sources.iter().any(|source| source.name == name) {

@@ -11,6 +11,7 @@ mod view;
 use std::fs;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::net::UdpSocket;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -22,6 +23,7 @@ pub(crate) use check::check;
 
 use crate::cli::{DemoArgs, DemoFault, DemoWorld};
 use crate::commands::{AnyReader, Failure, ask};
+use crate::log;
 use crate::recorder::Ns;
 use check::invert;
 
@@ -29,9 +31,9 @@ use check::invert;
 const FRAME: Duration = Duration::from_millis(250);
 /// How long the parts may take to come up.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The edge world's servers claim this and lean by 99 % of it, ns.
-const EDGE_CLAIM_NS: i64 = 1_000_000;
-const EDGE_LEAN_NS: i64 = 990_000;
+/// The edge world's servers claim this and lean by almost all of it, ns.
+const EDGE_CLAIM_NS: i64 = 10_000_000;
+const EDGE_LEAN_NS: i64 = 9_950_000;
 /// The lying server is off by this and claims a microsecond, ns.
 const LIE_NS: i64 = 500_000;
 
@@ -78,14 +80,17 @@ pub(crate) fn run(args: &DemoArgs) -> Result<bool, Failure> {
     }
     let truth_page = scratch.0.join("server0/bound");
     wait_until("the servers", || AnyReader::open(&truth_page).is_ok_and(|reader| reader.now().is_ok()))?;
-    let checker = start_checker(&scratch.0, args, plans[0].shift_ns)?;
+    let checker = start_checker(&scratch.0, args, &plans[0])?;
     parts.push(start_agent(&scratch.0, args, &addresses)?);
     watch(args, &scratch.0, checker, plans[0].shift_ns)
 }
 
 fn scratch_dir() -> Result<PathBuf, Failure> {
-    let dir = std::env::temp_dir().join(format!("truebound-demo-{}", std::process::id()));
-    fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let [a, b, c, d, ..] = crate::random_seed().map_err(|error| format!("/dev/urandom: {error}"))?;
+    let random = u32::from_ne_bytes([a, b, c, d]);
+    let dir = std::env::temp_dir().join(format!("truebound-demo-{}-{random:08x}", std::process::id()));
+    // Of this user alone, and nobody's before: the directory above is everybody's.
+    fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     Ok(dir)
 }
 
@@ -99,7 +104,7 @@ fn server_plans(args: &DemoArgs) -> Vec<ServerPlan> {
             vec![fair(), fair(), fair()]
         }
         DemoWorld::Edge => {
-            let request_delay = Some(Duration::from_millis(2));
+            let request_delay = Some(Duration::from_millis(10));
             vec![ServerPlan { shift_ns: EDGE_LEAN_NS, error_ns: EDGE_CLAIM_NS, request_delay }]
         }
     }
@@ -113,7 +118,7 @@ fn start_server(scratch: &Path, index: usize, plan: &ServerPlan) -> Result<(Part
     drop(probe);
     let address = format!("{ip}:{port}");
     let config = format!(
-        "[[source]]\nlocal = true\nshift = \"{}ns\"\nerror = \"{}ns\"\n\n[server]\nenabled = true\nlisten = [\"{address}\"]\nallow = [\"127.0.0.0/8\"]\n",
+        "[clock]\noscillator = \"xo\"\n\n[[source]]\nlocal = true\nshift = \"{}ns\"\nerror = \"{}ns\"\n\n[server]\nenabled = true\nlisten = [\"{address}\"]\nallow = [\"127.0.0.0/8\"]\n",
         plan.shift_ns, plan.error_ns
     );
     Ok((start(scratch, &format!("server{index}"), &config, &[])?, address))
@@ -149,12 +154,13 @@ fn own_command() -> Result<Command, Failure> {
     Ok(Command::new(std::env::current_exe().map_err(|error| error.to_string())?))
 }
 
-fn start_checker(scratch: &Path, args: &DemoArgs, shift_ns: i64) -> Result<Part, Failure> {
+fn start_checker(scratch: &Path, args: &DemoArgs, root: &ServerPlan) -> Result<Part, Failure> {
     let believe = if args.fault == Some(DemoFault::HalfWidth) { 1 } else { 100 };
     let mut command = own_command()?;
     command.arg("check").arg("--page").arg(scratch.join("agent/bound"));
     command.arg("--truth").arg(scratch.join("server0/bound"));
-    command.args(["--shift-ns", &shift_ns.to_string(), "--believe-percent", &believe.to_string()]);
+    command.args(["--shift-ns", &root.shift_ns.to_string(), "--claim-ns", &root.error_ns.to_string()]);
+    command.args(["--believe-percent", &believe.to_string()]);
     command.args(["--duration-ns", &args.duration.to_string()]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     child.map(Part).map_err(|error| format!("checker: {error}"))
@@ -194,7 +200,7 @@ fn watch(args: &DemoArgs, scratch: &Path, mut checker: Part, shift_ns: i64) -> R
     };
     let summary = summary(args, &last, &status, &clock_error);
     if args.json {
-        println!("{summary}");
+        log::print(summary);
     } else {
         view.sum_up(&summary, &last);
     }

@@ -1,15 +1,28 @@
 //! Events in words: one line each on standard error, `key=value`, units in the keys.
 
+use std::fmt::Display;
+use std::io::{self, Write};
+
 use truebound_core::event::Event;
 
 /// Says what happened.
 pub(crate) fn event(event: &Event) {
-    eprintln!("{}", words(event));
+    say(words(event));
 }
 
 /// Something went wrong that the core need not know.
 pub(crate) fn warn(subject: &str, message: &str) {
-    eprintln!("level=warn subject={subject} message={message:?}");
+    say(format_args!("level=warn subject={subject} message={message:?}"));
+}
+
+/// A line on standard error. Nobody may be there any more to read it: that is no reason to stop.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// A line on standard output, in the same way.
+pub(crate) fn print(line: impl Display) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 fn words(event: &Event) -> String {

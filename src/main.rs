@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(NO),
         Err(failure) => {
-            eprintln!("truebound: {failure}");
+            log::say(format_args!("truebound: {failure}"));
             ExitCode::from(NO)
         }
     }
@@ -61,27 +61,28 @@ fn run(path: Option<PathBuf>, runtime_dir: Option<PathBuf>, journal: Option<Path
     let (mut config, text) = match load(path.as_deref()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("{error}");
+            log::say(error);
             return ExitCode::from(MISTAKE);
         }
     };
+    let as_written = config.agent.clone();
     config.agent.runtime_dir = runtime_dir.unwrap_or(config.agent.runtime_dir);
     config.agent.journal = journal.or(config.agent.journal);
     let seed = match seed.or(config.agent.seed).map_or_else(random_seed, |seed| Ok(seed_from(seed))) {
         Ok(seed) => seed,
         Err(error) => {
-            eprintln!("truebound: /dev/urandom: {error}");
+            log::say(format_args!("truebound: /dev/urandom: {error}"));
             return ExitCode::from(NO);
         }
     };
-    match block_on(shell::run(Plan { config, text, path, seed, is_agent: true, duration: None })) {
+    match block_on(shell::run(Plan { config, text, path, as_written, seed, is_agent: true, duration: None })) {
         Ok(Ok(_)) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            eprintln!("truebound: {error}");
+            log::say(format_args!("truebound: {error}"));
             ExitCode::from(NO)
         }
         Err(error) => {
-            eprintln!("truebound: {error}");
+            log::say(format_args!("truebound: {error}"));
             ExitCode::from(NO)
         }
     }
@@ -94,9 +95,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T>
 }
 
 fn load(path: Option<&Path>) -> Result<(Config, String), config::ConfigError> {
-    let Some(path) = path else { return Ok((Config::default(), String::new())) };
-    let config = Config::load(path)?;
-    Ok((config, std::fs::read_to_string(path).unwrap_or_default()))
+    path.map_or_else(|| Ok((Config::default(), String::new())), Config::load_text)
 }
 
 /// Cookies must not be guessable: the kernel's randomness.
@@ -122,17 +121,17 @@ fn check_config(file: &Path, json: bool) -> ExitCode {
     match Config::load(file) {
         Ok(config) => {
             if json {
-                println!("{}", json!({ "ok": true, "sources": config.settings.sources.len() }));
+                log::print(json!({ "ok": true, "sources": config.settings.sources.len() }));
             } else {
-                println!("{}: good, {} source(s)", file.display(), config.settings.sources.len());
+                log::print(format_args!("{}: good, {} source(s)", file.display(), config.settings.sources.len()));
             }
             ExitCode::SUCCESS
         }
         Err(error) => {
             if json {
-                println!("{}", json!({ "ok": false, "error": error }));
+                log::print(json!({ "ok": false, "error": error }));
             } else {
-                eprintln!("{error}");
+                log::say(error);
             }
             ExitCode::from(MISTAKE)
         }
@@ -147,13 +146,14 @@ fn probe(hosts: &[String], json: bool, duration_ns: i64) -> Result<bool, command
     config.settings.sources = sources?;
     let seed = random_seed().map_err(|error| error.to_string())?;
     let duration = Some(Duration::from_nanos(duration_ns.unsigned_abs()));
-    let plan = Plan { config, text: String::new(), path: None, seed, is_agent: false, duration };
+    let as_written = config.agent.clone();
+    let plan = Plan { config, text: String::new(), path: None, as_written, seed, is_agent: false, duration };
     let report = block_on(shell::run(plan)).map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let value = view::sources(&report);
     if json {
-        println!("{value}");
+        log::print(value);
     } else {
-        print!("{}", commands::sources_text(&value));
+        log::print(commands::sources_text(&value).trim_end());
     }
     Ok(is_answered(&report))
 }

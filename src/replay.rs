@@ -6,12 +6,15 @@ use serde_json::json;
 use truebound_core::Agent;
 use truebound_core::io::{Control, Input, Output};
 use truebound_core::journal::{Digest, Entry, Reader};
+use truebound_core::leap::LeapTable;
 use truebound_core::report::AgentReport;
+use truebound_core::settings::Settings;
 use truebound_core::time::RawTime;
 
 use crate::commands::Failure;
 use crate::config::Config;
 use crate::control::parse_source;
+use crate::log;
 use crate::view;
 
 /// What a replay found.
@@ -31,16 +34,17 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<bool, Failure> {
     if json {
         let (inputs, whole, first) = (tally.inputs, tally.is_whole, tally.first_difference);
         let (status, sources) = (view::status(&tally.last, None), view::sources(&tally.last));
-        println!(
-            "{}",
+        log::print(
             json!({ "inputs": inputs, "equal": is_equal, "whole": whole, "first_difference": first, "status": status,
-                "sources": sources })
+                "sources": sources }),
         );
     } else {
         let end = if tally.is_whole { "" } else { "; the journal is cut off" };
         match tally.first_difference {
-            None => println!("{} inputs, outputs equal byte for byte{end}", tally.inputs),
-            Some(input) => println!("{} inputs, outputs differ from input {input} on{end}", tally.inputs),
+            None => log::print(format_args!("{} inputs, outputs equal byte for byte{end}", tally.inputs)),
+            Some(input) => {
+                log::print(format_args!("{} inputs, outputs differ from input {input} on{end}", tally.inputs))
+            }
         }
     }
     Ok(is_equal)
@@ -48,8 +52,7 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<bool, Failure> {
 
 fn replay(bytes: &[u8]) -> Result<Tally, String> {
     let (header, mut reader) = Reader::new(bytes).ok_or("not a journal")?;
-    let config = Config::parse(&header.config, Path::new("journal")).map_err(|error| error.to_string())?;
-    let mut agent = Agent::new(header.start, config.settings, header.seed);
+    let mut agent = Agent::new(header.start, settings_of(&header.config, &header.leap)?, header.seed);
     let mut tally = Tally { inputs: 0, first_difference: None, is_whole: true, last: agent.report(header.start) };
     let mut at = header.start;
     let mut digest = Digest::default();
@@ -65,11 +68,15 @@ fn replay(bytes: &[u8]) -> Result<Tally, String> {
                 at = now;
                 feed(&mut agent, now, input.as_input(), &mut digest);
             }
-            Entry::Reconfigured(now, text) => {
-                let config = Config::parse(&text, Path::new("journal")).map_err(|error| error.to_string())?;
-                feed(&mut agent, now, Input::Reconfigured(Box::new(config.settings)), &mut digest);
+            Entry::Reconfigured(now, text, leap) => {
+                at = now;
+                // As the shell does: the clock that is steered stays what it was.
+                let discipline = agent.settings().discipline;
+                let settings = Settings { discipline, ..settings_of(&text, &leap)? };
+                feed(&mut agent, now, Input::Reconfigured(Box::new(settings)), &mut digest);
             }
             Entry::AddSource(now, text) => {
+                at = now;
                 let source = Control::AddSource(Box::new(parse_source(&text)?));
                 feed(&mut agent, now, Input::Control(source), &mut digest);
             }
@@ -79,6 +86,13 @@ fn replay(bytes: &[u8]) -> Result<Tally, String> {
     tally.is_whole = reader.is_at_end();
     tally.last = agent.report(at);
     Ok(tally)
+}
+
+/// The settings as they were: a list of leap seconds on this host does not count.
+fn settings_of(config: &str, leap: &str) -> Result<Settings, String> {
+    let leap = LeapTable::parse(leap).ok_or("the journal's leap seconds are damaged")?;
+    let config = Config::parse_with(config, Path::new("journal"), Some(leap)).map_err(|error| error.to_string())?;
+    Ok(config.settings)
 }
 
 fn feed(agent: &mut Agent, now: RawTime, input: Input<'_>, digest: &mut Digest) {

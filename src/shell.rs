@@ -2,8 +2,12 @@
 //! says. It decides nothing about time.
 
 use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,10 +21,10 @@ use truebound_core::journal;
 use truebound_core::report::AgentReport;
 use truebound_core::settings::Settings;
 use truebound_core::time::RawTime;
-use truebound_hw::clock::HostClock;
+use truebound_hw::clock::{HostClock, SUSPEND_RESOLUTION_NS};
 use truebound_hw::socket::Batch;
 
-use crate::config::{Config, VirtualClockConfig};
+use crate::config::{AgentConfig, Config, StampConfig, VirtualClockConfig};
 use crate::control::{self, Request};
 use crate::discipline::{VirtualDiscipline, splitmix};
 use crate::log;
@@ -29,6 +33,8 @@ use crate::sockets::Sockets;
 
 /// Datagrams taken from a socket at once.
 const BATCH: usize = 16;
+/// Batches taken from a socket before everything else has its turn.
+const MAX_BATCHES: usize = 4;
 /// A reading of both clocks this recent brackets the next transmission too, ns.
 const FRESH_CROSS_NS: i64 = 200_000;
 /// The host's clocksource and suspend counter are looked at this often.
@@ -59,6 +65,8 @@ pub(crate) struct Plan {
     /// The configuration's text and where it came from, for reloads and the journal.
     pub(crate) text: String,
     pub(crate) path: Option<PathBuf>,
+    /// Of the file, before the command line had its say.
+    pub(crate) as_written: AgentConfig,
     pub(crate) seed: [u8; 32],
     /// Publish and take requests; a probe does neither.
     pub(crate) is_agent: bool,
@@ -85,14 +93,22 @@ pub(crate) struct Shell {
     wake_at: RawTime,
     use_kernel_stamps: bool,
     plan_path: Option<PathBuf>,
+    fixed: Fixed,
     is_quiet: bool,
+}
+
+/// What the file said at the start and what stays so while running.
+struct Fixed {
+    agent: AgentConfig,
+    stamps: StampConfig,
+    virtual_clock: Option<VirtualClockConfig>,
 }
 
 /// A journal being written.
 struct Journal {
     writer: journal::Writer,
     digest: journal::Digest,
-    file: std::fs::File,
+    file: File,
 }
 
 /// What the tasks send to the shell.
@@ -133,6 +149,11 @@ impl Shell {
             wake_at: now,
             use_kernel_stamps: plan.config.stamps.kernel,
             plan_path: plan.path.clone(),
+            fixed: Fixed {
+                agent: plan.as_written.clone(),
+                stamps: plan.config.stamps,
+                virtual_clock: plan.config.virtual_clock,
+            },
             is_quiet: !plan.is_agent,
         };
         Ok((shell, Inboxes { ready, resolved }))
@@ -172,8 +193,20 @@ impl Shell {
         }
     }
 
-    /// One input and its outputs, but for the datagrams to send.
+    /// One input and its outputs, but for the datagrams to send. That the host slept comes before anything that came
+    /// after it, or the core would take the two sides of the sleep for one.
     fn step(&mut self, input: Input<'_>, text: &str) {
+        if !matches!(input, Input::Host(_) | Input::Restored { .. }) {
+            let suspended_ns = self.clock.suspended_ns();
+            if suspended_ns != self.host.suspended_ns {
+                self.host.suspended_ns = suspended_ns;
+                self.feed(Input::Host(self.host), "");
+            }
+        }
+        self.feed(input, text);
+    }
+
+    fn feed(&mut self, input: Input<'_>, text: &str) {
         let now = self.clock.raw_now();
         if let Some(journal) = &mut self.journal {
             journal.writer.input(now, &input, text);
@@ -246,22 +279,39 @@ impl Shell {
         }
     }
 
-    /// A socket is ready: stamps first, then datagrams until there are none.
-    fn socket_ready(&mut self, id: SocketId) {
+    /// A socket is ready: stamps first, then datagrams, each batch answered before the next. True if the socket may
+    /// hold more: whoever floods one must not keep the agent from everything else.
+    fn socket_ready(&mut self, id: SocketId) -> bool {
+        let Some(watched) = self.sockets.get_mut(id) else { return false };
+        watched.look();
         self.collect_stamps(id);
-        while self.receive(id) {}
+        let mut may_hold_more = false;
+        for _ in 0..MAX_BATCHES {
+            match self.receive(id) {
+                Ok(()) => may_hold_more = true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    may_hold_more = false;
+                    break;
+                }
+                // An error of an earlier datagram is reported once and then gone: there may be answers behind it. One
+                // that stays is not asked for ever.
+                Err(_) => may_hold_more = false,
+            }
+            self.settle();
+        }
         self.settle();
+        if may_hold_more && let Some(watched) = self.sockets.get_mut(id) {
+            watched.look_again();
+        }
+        may_hold_more
     }
 
-    /// One batch; false when there was nothing.
-    fn receive(&mut self, id: SocketId) -> bool {
-        let Some(watched) = self.sockets.get_mut(id) else { return false };
+    /// One batch of at least one datagram.
+    fn receive(&mut self, id: SocketId) -> std::io::Result<()> {
+        let Some(watched) = self.sockets.get_mut(id) else { return Err(ErrorKind::WouldBlock.into()) };
         let local = watched.local.filter(|_| matches!(id, SocketId::Client(_)));
-        match watched.get().receive(&mut self.batch) {
-            Ok(0) => return false,
-            Ok(_) => {}
-            // A refused connection is reported once and then gone: look again.
-            Err(error) => return error.kind() == std::io::ErrorKind::ConnectionRefused,
+        if watched.get().receive(&mut self.batch)? == 0 {
+            return Err(ErrorKind::WouldBlock.into());
         }
         let user_after = self.clock.raw_now();
         self.cross();
@@ -278,7 +328,7 @@ impl Shell {
             self.step(Input::Received(received), "");
         }
         self.batch = batch;
-        true
+        Ok(())
     }
 
     fn keep_house(&mut self) {
@@ -316,20 +366,34 @@ impl Shell {
         }
     }
 
-    /// Reads the configuration file again. What cannot change while running is said.
-    pub(crate) fn reload(&mut self) -> Result<(), String> {
+    /// Reads the configuration file again and says so, with what cannot change while running. After an error nothing
+    /// has changed.
+    pub(crate) fn reload(&mut self) -> Result<String, String> {
+        let outcome = self.apply_file();
+        match &outcome {
+            Ok(None) => return Ok("reloaded".to_owned()),
+            Ok(Some(words)) | Err(words) => log::warn("reload", words),
+        }
+        outcome.map(|ignored| format!("reloaded; {}", ignored.unwrap_or_default()))
+    }
+
+    /// Gives what of the file is not applied.
+    fn apply_file(&mut self) -> Result<Option<String>, String> {
         let Some(path) = &self.plan_path else {
             return Err("started without --config: nothing to read again".to_owned());
         };
-        let config = Config::load(path).map_err(|error| error.to_string())?;
-        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-        let settings: Settings = config.settings;
-        if settings.server != self.agent.settings().server {
-            let listen = settings.server.as_ref().map(|server| server.listen.clone()).unwrap_or_default();
-            self.sockets.listen(&listen).map_err(|(address, error)| format!("cannot listen on {address}: {error}"))?;
+        let (config, text) = Config::load_text(path).map_err(|error| error.to_string())?;
+        let ignored = self.fixed.ignored(&config, self.agent.settings());
+        // Replay does the same: the clock that is steered stays what it was.
+        let settings = Settings { discipline: self.agent.settings().discipline, ..config.settings };
+        let (old, new) = (listening(self.agent.settings()), listening(&settings));
+        if old != new
+            && let Err((address, error)) = self.sockets.listen(&new)
+        {
+            return Err(format!("cannot listen on {address}: {error}; the old settings stay in force"));
         }
         self.handle_text(Input::Reconfigured(Box::new(settings)), &text);
-        Ok(())
+        Ok(ignored)
     }
 
     /// Says good-bye on the page: the bound stays right and grows, but nobody looks after it.
@@ -347,6 +411,26 @@ impl Shell {
     }
 }
 
+impl Fixed {
+    /// Which settings of the file are not as they were, though they cannot change while running.
+    fn ignored(&self, config: &Config, settings: &Settings) -> Option<String> {
+        let changed = [
+            ("stamps", config.stamps != self.stamps),
+            ("runtime-dir", config.agent.runtime_dir != self.agent.runtime_dir),
+            ("journal", config.agent.journal != self.agent.journal),
+            ("virtual", config.virtual_clock != self.virtual_clock),
+            ("discipline", config.settings.discipline != settings.discipline),
+        ];
+        let names: Vec<&str> =
+            changed.into_iter().filter_map(|(name, has_changed)| has_changed.then_some(name)).collect();
+        (!names.is_empty()).then(|| format!("changed, but not applied before a restart: {}", names.join(", ")))
+    }
+}
+
+fn listening(settings: &Settings) -> Vec<SocketAddr> {
+    settings.server.as_ref().map(|server| server.listen.clone()).unwrap_or_default()
+}
+
 impl Journal {
     /// The digest of what came out, then everything to the file.
     fn flush(&mut self) {
@@ -360,9 +444,20 @@ impl Journal {
 
 fn open_journal(plan: &Plan, start: RawTime) -> Result<Option<Journal>, StartError> {
     let Some(path) = &plan.config.agent.journal else { return Ok(None) };
-    let file = std::fs::File::create(path).map_err(|error| StartError::Path(path.clone(), error))?;
-    let header = journal::Header { seed: plan.seed, start, config: plan.text.clone() };
+    let file = create_private(path).map_err(|error| StartError::Path(path.clone(), error))?;
+    let leap = plan.config.settings.leap.to_text();
+    let header = journal::Header { seed: plan.seed, start, config: plan.text.clone(), leap };
     Ok(Some(Journal { writer: journal::Writer::new(&header), digest: journal::Digest::default(), file }))
+}
+
+/// An empty file for this user only: whoever reads the journal knows the seed, and with it every cookie.
+fn create_private(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let facts = file.metadata()?;
+    if facts.is_file() && facts.permissions().mode() & 0o777 != 0o600 {
+        file.set_permissions(PermissionsExt::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 /// The virtual clock, beginning at CLOCK_MONOTONIC_RAW `origin`; the seed chooses where in its swing it begins.
@@ -383,12 +478,14 @@ fn open_page(config: &Config, virtual_clock: Option<VirtualClock>) -> Result<Pub
     Ok(Publisher::open(&dir.join("bound"), virtual_clock)?)
 }
 
-/// Does the page of the previous run still hold a bound under the assumptions of this one?
+/// Does the page of the previous run still hold a bound under the assumptions and settings of this one?
 fn restorable(last: &Publication, host: &HostState, settings: &Settings) -> bool {
     let oscillator = &settings.oscillator;
+    let slept_ns = host.suspended_ns.saturating_sub(last.suspended_ns);
     last.status.has_bound()
         && last.clocksource == host.clocksource
-        && last.suspended_ns == host.suspended_ns
+        && slept_ns.saturating_abs() < SUSPEND_RESOLUTION_NS
+        && last.assumptions == settings.digest()
         && last.bound.half_wander >= truebound_core::units::half_wander(oscillator.wander_per_s)
         && last.spread >= oscillator.freq_spread.to_rate_up()
         && last.omega_limit >= oscillator.freq_limit.to_rate_up()
@@ -407,27 +504,30 @@ pub(crate) async fn run(plan: Plan) -> Result<AgentReport, StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut house = tokio::time::interval(HOUSEKEEPING);
-    let end = plan.duration.map(|duration| tokio::time::Instant::now() + duration);
+    let mut end = pin!(tokio::time::sleep(plan.duration.unwrap_or_default()));
     if plan.is_agent {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
     loop {
-        let sleep = tokio::time::sleep(Duration::from_nanos(shell.clock.sleep_ns(shell.wake_at)));
+        let sleep_ns = shell.clock.sleep_ns(shell.wake_at);
+        // Sockets come last: strangers decide how often they are ready, and nobody else's turn may depend on that.
         tokio::select! {
             biased;
-            Some(id) = inboxes.ready.recv() => shell.socket_ready(id),
-            Some((source, addresses)) = inboxes.resolved.recv() => shell.handle(Input::Resolved { source, addresses }),
-            () = sleep => shell.handle(Input::Wakeup),
-            Some(request) = requests.recv() => control::serve(&mut shell, request),
-            _ = house.tick() => shell.keep_house(),
-            _ = hang_up.recv() => {
-                if let Err(error) = shell.reload() {
-                    log::warn("reload", &error);
-                }
-            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = tokio::time::sleep_until(end.unwrap_or_else(far_away)), if end.is_some() => break,
+            // It says itself how it went.
+            _ = hang_up.recv() => drop(shell.reload()),
+            () = &mut end, if plan.duration.is_some() => break,
+            _ = house.tick() => shell.keep_house(),
+            () = pause(sleep_ns) => shell.handle(Input::Wakeup),
+            Some((source, addresses)) = inboxes.resolved.recv() => shell.handle(Input::Resolved { source, addresses }),
+            Some(request) = requests.recv() => control::serve(&mut shell, request),
+            Some(id) = inboxes.ready.recv() => {
+                if shell.socket_ready(id) {
+                    // Lets the runtime look at timers, signals and the other sockets.
+                    tokio::task::yield_now().await;
+                }
+            }
         }
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -435,16 +535,25 @@ pub(crate) async fn run(plan: Plan) -> Result<AgentReport, StartError> {
     Ok(shell.report())
 }
 
-fn far_away() -> tokio::time::Instant {
-    tokio::time::Instant::now() + Duration::from_secs(86_400)
+/// Sleeps; not at all if the time has come. (A new timer of tokio's is never due at its first look, and while sockets
+/// are ready there is no second.)
+async fn pause(ns: u64) {
+    if ns == 0 {
+        // Ready, but not for ever without letting the runtime do its work.
+        tokio::task::coop::consume_budget().await;
+    } else {
+        tokio::time::sleep(Duration::from_nanos(ns)).await;
+    }
 }
 
 /// First words to the core: what is left of the previous run, and what this host is.
 fn begin(shell: &mut Shell) {
-    let last = shell.publisher.as_ref().and_then(Publisher::last);
     let host = shell.host;
-    match last.filter(|last| restorable(last, &host, shell.agent.settings())) {
-        Some(last) => shell.handle(Input::Restored { bound: last.bound, epoch: last.epoch }),
+    match shell.publisher.as_ref().and_then(Publisher::last) {
+        Some(last) => {
+            let bound = restorable(&last, &host, shell.agent.settings()).then_some(last.bound);
+            shell.handle(Input::Restored { bound, epoch: last.epoch });
+        }
         None => shell.handle(Input::Wakeup),
     }
     shell.handle(Input::Host(host));

@@ -1,5 +1,6 @@
 //! The agent's sockets: opened when first used, watched for readiness, their stamps matched by cookie.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -32,12 +33,27 @@ pub(crate) struct Stamped {
     pub(crate) kernel: RealTime,
 }
 
+/// Tells the agent that a socket is ready: once until the agent looks, however often it becomes so.
+struct Bell {
+    id: SocketId,
+    is_ringing: Cell<bool>,
+    ready: UnboundedSender<SocketId>,
+}
+
+impl Bell {
+    /// False if nobody listens any more.
+    fn ring(&self) -> bool {
+        self.is_ringing.replace(true) || self.ready.send(self.id).is_ok()
+    }
+}
+
 /// A socket and the task that watches it.
 pub(crate) struct Watched {
     socket: Rc<AsyncFd<StampSocket>>,
     /// The address that a connected socket got.
     pub(crate) local: Option<IpAddr>,
     awaited: VecDeque<Awaited>,
+    bell: Rc<Bell>,
     task: JoinHandle<()>,
 }
 
@@ -51,22 +67,46 @@ impl Watched {
     #[expect(deprecated, reason = "sound for a type that owns its descriptor; the successor is unsafe to call")]
     fn new(id: SocketId, socket: StampSocket, ready: UnboundedSender<SocketId>) -> io::Result<Self> {
         let socket = Rc::new(AsyncFd::with_interest(socket, Interest::READABLE | Interest::ERROR)?);
+        Ok(Watched::watch(id, socket, ready))
+    }
+
+    /// The same socket under another name. Stamps that are still to come are given up.
+    fn under(&self, id: SocketId, ready: UnboundedSender<SocketId>) -> Self {
+        let watched = Watched::watch(id, Rc::clone(&self.socket), ready);
+        // Its readiness may have been told under the old name.
+        watched.look_again();
+        watched
+    }
+
+    fn watch(id: SocketId, socket: Rc<AsyncFd<StampSocket>>, ready: UnboundedSender<SocketId>) -> Self {
         let watched = Rc::clone(&socket);
+        let bell = Rc::new(Bell { id, is_ringing: Cell::new(false), ready });
+        let rings = Rc::clone(&bell);
         let task = spawn_local(async move {
             // Readiness is cleared before the agent drains the socket: what arrives meanwhile is announced again.
             while let Ok(mut guard) = watched.ready(Interest::READABLE | Interest::ERROR).await {
                 guard.clear_ready();
-                if ready.send(id).is_err() {
+                if !rings.ring() {
                     return;
                 }
             }
         });
         let local = socket.get_ref().local_addr().ok().map(|address| address.ip());
-        Ok(Watched { socket, local, awaited: VecDeque::new(), task })
+        Watched { socket, local, awaited: VecDeque::new(), bell, task }
     }
 
     pub(crate) fn get(&self) -> &StampSocket {
         self.socket.get_ref()
+    }
+
+    /// The agent looks now: what comes from now on is announced again.
+    pub(crate) fn look(&self) {
+        self.bell.is_ringing.set(false);
+    }
+
+    /// The agent stopped looking before the socket was empty, and nothing else would say so.
+    pub(crate) fn look_again(&self) {
+        self.bell.ring();
     }
 
     /// Remembers a transmission, to find its stamp.
@@ -104,22 +144,32 @@ impl Watched {
 /// All sockets.
 pub(crate) struct Sockets {
     open: BTreeMap<SocketId, Watched>,
+    /// Where the servers among them listen, by their index.
+    listening: Vec<SocketAddr>,
     ready: UnboundedSender<SocketId>,
 }
 
 impl Sockets {
     pub(crate) fn new(ready: UnboundedSender<SocketId>) -> Self {
-        Sockets { open: BTreeMap::new(), ready }
+        Sockets { open: BTreeMap::new(), listening: Vec::new(), ready }
     }
 
-    /// Opens the responder's listening sockets.
+    /// Lets the responder listen there and nowhere else. A socket that listens there already is kept; after an error
+    /// all are as they were.
     pub(crate) fn listen(&mut self, addresses: &[SocketAddr]) -> Result<(), (SocketAddr, io::Error)> {
-        self.open.retain(|id, _| matches!(id, SocketId::Client(_)));
+        let mut next = Vec::new();
         for (index, &address) in (0u16..).zip(addresses) {
             let id = SocketId::Server(index);
-            let watched = StampSocket::server(address).and_then(|socket| Watched::new(id, socket, self.ready.clone()));
-            self.open.insert(id, watched.map_err(|error| (address, error))?);
+            let known = self.listening.iter().position(|&known| known == address).and_then(|at| u16::try_from(at).ok());
+            let watched = match known.and_then(|at| self.open.get(&SocketId::Server(at))) {
+                Some(old) => Ok(old.under(id, self.ready.clone())),
+                None => StampSocket::server(address).and_then(|socket| Watched::new(id, socket, self.ready.clone())),
+            };
+            next.push((id, watched.map_err(|error| (address, error))?));
         }
+        self.open.retain(|id, _| matches!(id, SocketId::Client(_)));
+        self.open.extend(next);
+        self.listening = addresses.to_vec();
         Ok(())
     }
 

@@ -1,7 +1,11 @@
 //! The commands as a person or a script meets them: exit codes, JSON fields, the demonstration and its planted faults.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -252,6 +256,130 @@ fn assert_replays(journal: &Path) {
     std::fs::write(journal, bytes).expect("the journal");
     let output = run(&["replay", &journal.to_string_lossy(), "--json"]);
     assert_eq!((output.status.code(), &json(&output)["equal"]), (Some(1), &false.into()));
+}
+
+fn mode_of(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
+
+#[test]
+fn secrets_and_the_lock_are_for_the_owner_alone_even_where_they_were_not() {
+    let scratch = Scratch::new("modes");
+    let (journal, lock) = (scratch.write("journal", "old"), scratch.0.join("agent/bound.lock"));
+    std::fs::create_dir(scratch.0.join("agent")).expect("a directory");
+    std::fs::write(&lock, "").expect("a lock");
+    for path in [&journal, &lock] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o644)).expect("ours");
+    }
+    let agent = Agent::start(&scratch, "agent", "", &["--journal", &journal.to_string_lossy()]);
+    agent.until(&["status"], |status| status["status"] == "free-running");
+    let modes = [journal, lock, agent.dir.join("control"), agent.dir.join("bound")].map(|path| mode_of(&path));
+    assert_eq!(modes, [0o600, 0o600, 0o600, 0o644]);
+}
+
+#[test]
+fn an_agent_whose_log_nobody_reads_runs_on() {
+    let scratch = Scratch::new("log");
+    let file = scratch.write("agent.toml", &server_config(free_port()));
+    let dir = scratch.0.join("agent");
+    let mut command = Command::new(TRUEBOUND);
+    command.arg("run").arg("--config").arg(file).arg("--runtime-dir").arg(&dir);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
+    drop(child.stderr.take());
+    let agent = Agent { child, dir };
+    agent.until(&["status"], |status| status["status"] == "locked");
+    // A second line for the log: the file is gone.
+    std::fs::remove_file(scratch.0.join("agent.toml")).expect("there");
+    assert_eq!(agent.ask(&["control", "reload"]).status.code(), Some(1));
+    agent.until(&["status"], |status| status["status"] == "locked");
+    agent.terminate();
+}
+
+#[test]
+fn a_restart_continues_the_bound_only_under_the_same_settings_and_the_epochs_always() {
+    let scratch = Scratch::new("restart");
+    let port = free_port();
+    let server = Agent::start(&scratch, "server", &server_config(port), &[]);
+    server.until(&["status"], |status| status["status"] == "locked");
+    let agent = Agent::start(&scratch, "agent", &client_config(port), &[]);
+    let first = agent.until(&["status"], |status| status["status"] == "locked");
+    let epoch = |status: &Value| status["epoch"].as_u64().expect("a number");
+    agent.terminate();
+    server.terminate();
+
+    let again = Agent::start(&scratch, "agent", &client_config(port), &[]);
+    let status = again.until(&["status"], |status| status["status"] == "holdover");
+    assert_eq!(epoch(&status), epoch(&first), "the same settings: the bound goes on, {status}");
+    again.terminate();
+
+    // Nobody answers under the new settings, so a bound could only be the old one.
+    let port = free_port();
+    let other = Agent::start(&scratch, "agent", &client_config(port), &[]);
+    let status = other.until(&["status"], |status| status["status"] == "starting");
+    assert!(epoch(&status) >= epoch(&first) && status["half_width_ns"].is_null(), "{status}");
+    assert_eq!(other.ask(&["now"]).status.code(), Some(1));
+    let _server = Agent::start(&scratch, "other-server", &server_config(port), &[]);
+    let status = other.until(&["status"], |status| status["status"] == "locked");
+    assert_eq!(epoch(&status), epoch(&first) + 1, "another bound, another epoch: {status}");
+}
+
+#[test]
+fn a_reload_says_what_it_cannot_do_and_keeps_the_old_where_the_new_fails() {
+    let scratch = Scratch::new("reload");
+    let port = free_port();
+    let server = Agent::start(&scratch, "server", &server_config(port), &[]);
+    server.until(&["status"], |status| status["status"] == "locked");
+    let text = |output: Output| {
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+
+    let journal = format!("journal = \"/nonexistent/journal\"\n{}", server_config(port));
+    scratch.write("server.toml", &format!("{journal}[stamps]\nkernel = false\n"));
+    let (code, said) = text(server.ask(&["control", "reload"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("not applied before a restart: stamps, journal"), "{said}");
+
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    scratch.write("server.toml", &server_config(taken.local_addr().expect("bound").port()));
+    let (code, said) = text(server.ask(&["control", "reload"]));
+    assert!(code == Some(1) && said.contains("cannot listen on") && said.contains("old settings stay"), "{said}");
+    let value = json(&run(&["probe", &format!("127.0.0.1:{port}"), "--duration", "1s", "--json"]));
+    assert!(value[0]["answers"].as_u64() > Some(0), "it still serves where it did: {value}");
+}
+
+/// Requests as fast as two threads can send them, while the agent's other duties go on.
+#[test]
+fn a_flood_of_requests_starves_nothing_else() {
+    let scratch = Scratch::new("flood");
+    let (upstream_port, port) = (free_port(), free_port());
+    let upstream = Agent::start(&scratch, "upstream", &server_config(upstream_port), &[]);
+    upstream.until(&["status"], |status| status["status"] == "locked");
+    let server = server_config(port);
+    let (_, server_table) = server.split_once("[server]").expect("it serves");
+    let config = format!("{}[server]{server_table}", client_config(upstream_port));
+    let agent = Agent::start(&scratch, "agent", &config, &[]);
+    agent.until(&["status"], |status| status["status"] == "locked");
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let flood = |is_over: Arc<AtomicBool>| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.connect(("127.0.0.1", port)).expect("connected");
+        let mut request = [0; 48];
+        request[0] = 0x23; // version 4, a client
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = socket.send(&request);
+            }
+        }
+    };
+    let threads = [(); 2].map(|()| std::thread::spawn(flood(Arc::clone(&is_over))));
+    let answers = |sources: &Value| sources[0]["answers"].as_u64().expect("a count");
+    let before = answers(&agent.json(&["sources"]));
+    let sources = agent.until(&["sources"], |sources| answers(sources) > before + 10);
+    assert_eq!(sources[0]["status"], "truechimer");
+    agent.terminate();
+    is_over.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub const LAYOUT_VERSION: u64 = 1;
 pub const PAGE_WORDS: usize = 512;
 /// Size of the page in bytes.
 pub const PAGE_BYTES: usize = PAGE_WORDS * 8;
+/// How often a read starts again when publications keep overtaking it. The agent publishes at most every 100 µs.
+pub(crate) const MAX_TRIES: u32 = 1_000;
 
 /// Word numbers of the header.
 pub mod header {
@@ -78,6 +80,7 @@ mod slot {
     pub(super) const ESTIMATE: usize = 29; // three words
     pub(super) const SOURCE: usize = 32; // four words
     pub(super) const GROUPS: usize = 36;
+    pub(super) const ASSUMPTIONS: usize = 37;
 }
 
 /// How UTC follows from TAI around the reading.
@@ -148,6 +151,8 @@ pub struct Publication {
     pub source: [u8; 32],
     /// Independence groups: configured, and answering now.
     pub groups: (u32, u32),
+    /// Digest of the settings this bound rests on; a restarted agent continues it only if equal.
+    pub assumptions: u64,
 }
 
 /// The words of a slot that a read needs.
@@ -239,10 +244,11 @@ impl<'a> Page<'a> {
         self.words[header::GENERATION].load(Ordering::Relaxed) == generation
     }
 
-    /// The newest publication, whole; `None` if there is none, or if its status is not one this client knows.
+    /// The newest publication, whole; `None` if there is none, if its status is not one this client knows, or if the
+    /// generation never stood still (a writer that is no agent).
     #[must_use]
     pub fn publication(&self) -> Option<Publication> {
-        loop {
+        for _ in 0..MAX_TRIES {
             let generation = self.generation();
             if generation == 0 {
                 return None;
@@ -256,7 +262,9 @@ impl<'a> Page<'a> {
             if self.is_still(generation) {
                 return decode(hot, &words);
             }
+            std::hint::spin_loop();
         }
+        None
     }
 
     /// Publishes. One writer only.
@@ -340,6 +348,7 @@ fn decode(hot: Hot, words: &[u64; SLOT_WORDS]) -> Option<Publication> {
         estimate_sigma_ns: signed(slot::ESTIMATE + 2),
         source,
         groups: (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])),
+        assumptions: words[slot::ASSUMPTIONS],
     })
 }
 
@@ -390,6 +399,7 @@ fn encode(publication: &Publication) -> [u64; SLOT_WORDS] {
     words[slot::ESTIMATE + 2] = publication.estimate_sigma_ns.cast_unsigned();
     copy_in(&publication.source, &mut words[slot::SOURCE..slot::SOURCE + 4]);
     words[slot::GROUPS] = pair(publication.groups.0, publication.groups.1);
+    words[slot::ASSUMPTIONS] = publication.assumptions;
     words
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::{ClockKind, VirtualClock};
 use crate::page::{LAYOUT_VERSION, MAGIC, PAGE_BYTES, Page, Publication, header};
-use crate::reader::boot_id;
+use crate::reader::{boot_id, open_at_once};
 use crate::sys::Mapping;
 
 /// Why the page cannot be published.
@@ -98,7 +98,9 @@ fn identity(boot: [u64; 2], virtual_clock: Option<VirtualClock>) -> Vec<(usize, 
 
 fn take_lock(path: &Path) -> Result<File, PublishError> {
     let failed = |error| PublishError::Io(path.to_owned(), error);
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o644).open(path).map_err(failed)?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed)?;
+    // Whoever may open it may lock it, and so keep the agent from starting: nobody else may.
+    lock.set_permissions(PermissionsExt::from_mode(0o600)).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(PublishError::AnotherWriter(path.to_owned())),
@@ -108,7 +110,7 @@ fn take_lock(path: &Path) -> Result<File, PublishError> {
 
 /// A page with this identity, long enough, that nobody else could have opened for writing.
 fn is_usable(path: &Path, identity: &[(usize, u64)]) -> bool {
-    let Ok(file) = File::open(path) else {
+    let Ok(file) = open_at_once(path) else {
         return false;
     };
     file.metadata().is_ok_and(|facts| is_long_enough(&facts) && facts.mode() & 0o022 == 0)

@@ -1,19 +1,16 @@
 //! The reader: opens a page once, then reads it without system call, allocation, lock or panic.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::clock::{ClockKind, MonotonicRaw, RawClock, VirtualClock};
 use crate::interval::{Interval, Unavailable};
-use crate::page::{self, Hot, LAYOUT_VERSION, MAGIC, PAGE_BYTES, Page, Publication, UtcOffset, header};
+use crate::page::{self, Hot, LAYOUT_VERSION, MAGIC, MAX_TRIES, PAGE_BYTES, Page, Publication, UtcOffset, header};
 use crate::status::{Reason, Status};
 use crate::sys::Mapping;
-
-/// How often a read starts again when publications keep overtaking it. The agent publishes at most every 100 µs.
-const MAX_TRIES: u32 = 1_000;
 
 /// Why a page cannot be opened.
 #[derive(Debug)]
@@ -194,7 +191,7 @@ fn seconds(s: i32) -> i64 {
 
 fn map(path: &Path) -> Result<Mapping, OpenError> {
     let io_error = |error| OpenError::Io(path.to_owned(), error);
-    let file = File::open(path).map_err(io_error)?;
+    let file = open_at_once(path).map_err(io_error)?;
     let facts = file.metadata().map_err(io_error)?;
     if !facts.is_file() || facts.len() < PAGE_BYTES as u64 {
         return Err(OpenError::Truncated(path.to_owned(), facts.len()));
@@ -210,6 +207,11 @@ fn map(path: &Path) -> Result<Mapping, OpenError> {
     let mapping = Mapping::new(&file, false).map_err(io_error)?;
     expect_page_of_this_boot(path, &mapping)?;
     Ok(mapping)
+}
+
+/// Opens for reading; a FIFO without a writer is not waited for.
+pub(crate) fn open_at_once(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 fn page_of<'a>(path: &Path, mapping: &'a Mapping) -> Result<Page<'a>, OpenError> {

@@ -101,6 +101,7 @@ fn publication() -> Publication {
         estimate_sigma_ns: 0,
         source: [0; 32],
         groups: (4, 4),
+        assumptions: 0,
     }
 }
 

@@ -35,6 +35,7 @@ fn publication(n: u64) -> Publication {
         estimate_sigma_ns: 0,
         source: [0; 32],
         groups: (0, 0),
+        assumptions: 0,
     }
 }
 

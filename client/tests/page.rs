@@ -87,6 +87,7 @@ fn distinct() -> Publication {
         estimate_sigma_ns: 1_023,
         source: *b"ntp1.example.org:123 of group 4!",
         groups: (1_024, 1_025),
+        assumptions: 0x1112_1314_1516_1718,
     }
 }
 
@@ -611,6 +612,7 @@ fn bytes_of(publication: &Publication, field: &str) -> Vec<u8> {
         "source" => publication.source.to_vec(),
         "groups_configured" => publication.groups.0.to_ne_bytes().to_vec(),
         "groups_answering" => publication.groups.1.to_ne_bytes().to_vec(),
+        "assumptions" => publication.assumptions.to_ne_bytes().to_vec(),
         reserved => panic!("PAGE.md has a row `{reserved}` that this test does not know"),
     }
 }

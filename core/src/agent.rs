@@ -3,8 +3,10 @@
 //! The caller's contract: hand over one input with [`Agent::handle`], then drain [`Agent::poll`] until it returns
 //! [`Output::WakeAt`]. `now` never goes back; an input that says otherwise counts as happening now.
 
+mod queries;
+
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -13,7 +15,6 @@ use truebound_client::{Reason, Status};
 
 use crate::association::ntp::{Context, ERA_PIVOT, Outcome};
 use crate::association::{Association, ntp};
-use crate::bound::Terms;
 use crate::correlation::Correlation;
 use crate::estimate::Estimate;
 use crate::event::Event;
@@ -21,15 +22,16 @@ use crate::io::{
     AssociationId, Control, CrossReading, HostState, Input, Output, Received, SocketId, Transmit, TxToken,
 };
 use crate::region::Region;
-use crate::report::{AgentReport, SourceReport, Standing};
 use crate::responder::{Responder, Served, TOKEN_BIT, reference_id_of};
 use crate::servo::Servo;
 use crate::settings::{Discipline, Settings, SourceKind, SourceSettings};
 use crate::status::{self, Broken};
-use crate::synthesis::{LocalSource, Synthesis, World, follows_us, group_of};
+use crate::synthesis::{LocalSource, Synthesis, World};
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime};
 use crate::units::to_i64;
 
+/// Clocksources that A1's classes speak of (BOUND A2).
+const KNOWN_CLOCKSOURCES: [&[u8]; 2] = [b"tsc\0", b"arch_sys_counter"];
 /// First wait after a name could not be resolved; doubles up to [`RESOLVE_WAIT_MAX_NS`].
 const RESOLVE_WAIT_NS: i64 = 4 * NS_PER_S;
 const RESOLVE_WAIT_MAX_NS: i64 = 256 * NS_PER_S;
@@ -59,6 +61,10 @@ pub struct Agent {
 struct NameLookup {
     at: Option<RawTime>,
     wait_ns: i64,
+}
+
+impl NameLookup {
+    const IDLE: NameLookup = NameLookup { at: None, wait_ns: RESOLVE_WAIT_NS };
 }
 
 impl Agent {
@@ -141,19 +147,30 @@ impl Agent {
 
     fn add_source(&mut self, source: SourceSettings) {
         let index = u32::try_from(self.settings.sources.len()).unwrap_or(u32::MAX);
-        let lookup = |at| NameLookup { at, wait_ns: RESOLVE_WAIT_NS };
-        let literal = match &source.kind {
-            SourceKind::Server { host, port } => host.parse().ok().map(|ip| SocketAddr::new(ip, *port)),
-            SourceKind::Pool { .. } | SourceKind::Local { .. } => None,
-        };
-        let is_local = matches!(source.kind, SourceKind::Local { .. });
-        self.names.push(lookup((literal.is_none() && !is_local).then_some(self.now)));
         self.settings.sources.push(source);
-        if let Some(address) = literal {
-            self.associate(index, address);
+        self.names.push(NameLookup::IDLE);
+        self.start_source(index);
+    }
+
+    /// Begins what a source still lacks: an association, a look-up, or a reading of the local clock.
+    fn start_source(&mut self, index: u32) {
+        let Some(line) = self.settings.sources.get(index as usize) else { return };
+        let present = self.associations.iter().filter(|association| association.source == index).count();
+        match &line.kind {
+            SourceKind::Local { .. } => self.outputs.push_back(Output::ReadCross),
+            SourceKind::Server { host, port } => match (host.parse(), present) {
+                (Ok(ip), 0) => self.associate(index, SocketAddr::new(ip, *port)),
+                (Err(_), 0) => self.look_up_at(index, self.now),
+                _ => {}
+            },
+            SourceKind::Pool { count, .. } if present < usize::from(*count) => self.look_up_at(index, self.now),
+            SourceKind::Pool { .. } => {}
         }
-        if is_local {
-            self.outputs.push_back(Output::ReadCross);
+    }
+
+    fn look_up_at(&mut self, index: u32, at: RawTime) {
+        if let Some(lookup) = self.names.get_mut(index as usize) {
+            lookup.at = Some(at);
         }
     }
 
@@ -230,15 +247,21 @@ impl Agent {
             let requests = association.begin_poll(now, self.rng.next_u32());
             if was_reachable && association.reach == 0 {
                 self.events.push(Event::Reachable { association: association.id, reachable: false });
-                if let Some(lookup) = self.names.get_mut(association.source as usize) {
-                    let is_name = matches!(&self.settings.sources[association.source as usize].kind,
-                        SourceKind::Server { host, .. } if host.parse::<std::net::IpAddr>().is_err());
-                    let is_pool =
-                        matches!(self.settings.sources[association.source as usize].kind, SourceKind::Pool { .. });
-                    lookup.at = (is_name || is_pool).then_some(now);
+                let source = association.source;
+                if self.has_name(source) {
+                    self.look_up_at(source, now);
                 }
             }
             (0..requests).for_each(|_| self.request(index));
+        }
+    }
+
+    /// Is the source given by a name, which may have other addresses?
+    fn has_name(&self, source: u32) -> bool {
+        match self.settings.sources.get(source as usize).map(|line| &line.kind) {
+            Some(SourceKind::Server { host, .. }) => host.parse::<IpAddr>().is_err(),
+            Some(SourceKind::Pool { .. }) => true,
+            Some(SourceKind::Local { .. }) | None => false,
         }
     }
 
@@ -329,7 +352,7 @@ impl Agent {
 
     /// Our stratum and whom we follow.
     fn upstream(&self) -> (u8, [u8; 4]) {
-        let best = self.synthesis.findings.best.and_then(|id| self.associations.iter().find(|a| a.id == id));
+        let best = self.best();
         match best {
             Some(best) => (best.upstream.stratum.saturating_add(1).min(15), reference_id_of(best.address)),
             None if self.local.is_some() => (1, *b"LOCL"),
@@ -400,6 +423,14 @@ impl Agent {
         self.synthesise();
     }
 
+    /// A2: raw time is the TSC or the ARM counter, or the operator said what else it is. A name that cannot be read
+    /// proves nothing.
+    fn has_unknown_clocksource(&self) -> bool {
+        let name = self.host.map_or([0; 16], |host| host.clocksource);
+        let is_known = name == [0; 16] || KNOWN_CLOCKSOURCES.iter().any(|known| name.starts_with(known));
+        !is_known && !self.settings.oscillator_is_stated
+    }
+
     fn host_changed(&mut self, host: HostState) {
         let reason = match self.host.replace(host) {
             None => return self.synthesise(),
@@ -421,8 +452,7 @@ impl Agent {
         self.local = None;
         self.servo = None;
         self.outputs.push_back(Output::ReadCross);
-        self.synthesis.new_epoch(reason, &mut self.events);
-        self.synthesis.broken = Some(Broken::Disrupted(reason));
+        self.synthesis.disrupt(reason, &mut self.events);
         self.publish();
     }
 
@@ -453,44 +483,18 @@ impl Agent {
 
     /// Keeps what did not change. Anything but a mere addition starts a new epoch: what was published relied on it.
     fn reconfigured(&mut self, settings: Settings) {
-        let old = std::mem::replace(&mut self.settings, Settings { sources: Vec::new(), ..settings.clone() });
-        let is_addition = settings.sources.starts_with(&old.sources)
-            && settings.oscillator == old.oscillator
-            && settings.bound == old.bound
-            && settings.max_liars == old.max_liars
-            && settings.leap == old.leap;
-        if settings.server != old.server {
-            self.responder = settings.server.clone().map(Responder::new);
+        let old = std::mem::replace(&mut self.settings, settings);
+        if self.settings.server != old.server {
+            self.responder = self.settings.server.clone().map(Responder::new);
         }
-        let new_index = |source: u32| {
-            let line = old.sources.get(source as usize)?;
-            settings.sources.iter().position(|new| new == line).and_then(|index| u32::try_from(index).ok())
-        };
-        self.dissociate(|association| new_index(association.source).is_none());
-        self.associations.iter_mut().for_each(|a| a.source = new_index(a.source).unwrap_or(a.source));
-        self.names.clear();
-        for (index, line) in (0u32..).zip(&settings.sources) {
-            let is_literal =
-                matches!(&line.kind, SourceKind::Server { host, .. } if host.parse::<std::net::IpAddr>().is_ok());
-            let wanted = if let SourceKind::Pool { count, .. } = line.kind { usize::from(count) } else { 1 };
-            let is_short = self.associations.iter().filter(|a| a.source == index).count() < wanted;
-            let is_name = !is_literal && !matches!(line.kind, SourceKind::Local { .. });
-            self.names.push(NameLookup { at: (is_name && is_short).then_some(self.now), wait_ns: RESOLVE_WAIT_NS });
-        }
-        self.settings.sources.clone_from(&settings.sources);
-        for (index, line) in (0u32..).zip(&settings.sources) {
-            if let SourceKind::Server { host, port } = &line.kind
-                && let Ok(ip) = host.parse()
-                && !self.associations.iter().any(|a| a.source == index)
-            {
-                self.associate(index, SocketAddr::new(ip, *port));
-            }
-        }
-        if !is_addition {
+        self.keep_associations_of(&old);
+        self.names = vec![NameLookup::IDLE; self.settings.sources.len()];
+        (0u32..).zip(0..self.settings.sources.len()).for_each(|(index, _)| self.start_source(index));
+        if !is_addition(&old, &self.settings) {
             self.local = None;
-            if old.oscillator != settings.oscillator || old.leap != settings.leap {
+            if old.oscillator != self.settings.oscillator || old.leap != self.settings.leap {
                 self.associations.iter_mut().for_each(Association::forget);
-                self.synthesis = self.synthesis.restarted(&settings);
+                self.synthesis = self.synthesis.restarted(&self.settings);
             }
             self.synthesis.new_epoch(Reason::NewEpoch, &mut self.events);
             self.synthesis.broken = Some(Broken::Disrupted(Reason::NewEpoch));
@@ -500,10 +504,30 @@ impl Agent {
         self.synthesise();
     }
 
+    /// Associations of sources that are still configured, word for word, go on; the others end.
+    fn keep_associations_of(&mut self, old: &Settings) {
+        let new_index: Vec<Option<u32>> = old
+            .sources
+            .iter()
+            .map(|line| self.settings.sources.iter().position(|new| new == line))
+            .map(|index| index.and_then(|index| u32::try_from(index).ok()))
+            .collect();
+        let index_of = |source: u32| new_index.get(source as usize).copied().flatten();
+        self.dissociate(|association| index_of(association.source).is_none());
+        self.associations.iter_mut().for_each(|a| a.source = index_of(a.source).unwrap_or(a.source));
+    }
+
     // ---- the bound -----------------------------------------------------------------------------------------------
 
     fn synthesise(&mut self) {
+        self.next_publication = self.now.plus_ns(self.settings.bound.publish_interval_ns);
+        if self.has_unknown_clocksource() {
+            self.synthesis.previous = None;
+            return self.publish();
+        }
+        let own_addresses = self.own_addresses();
         let mut world = World {
+            own_addresses: &own_addresses,
             now: self.now,
             settings: &self.settings,
             associations: &mut self.associations,
@@ -516,14 +540,11 @@ impl Agent {
                 Some(Broken::Void(reason) | Broken::Disrupted(reason)) => reason,
                 None => self.synthesis.epoch_reason,
             };
-            let withdrawn = self.synthesis.previous.take();
             self.say(Status::Disrupted, reason);
             self.publish_as(Status::Disrupted, reason);
-            self.synthesis.previous = withdrawn;
         }
         self.steer();
         self.publish();
-        self.next_publication = self.now.plus_ns(self.settings.bound.publish_interval_ns);
     }
 
     fn steer(&mut self) {
@@ -544,7 +565,7 @@ impl Agent {
 
     fn estimate_at(&self, now: RawTime) -> Option<Estimate> {
         let edges = self.synthesis.previous?.edges_at(now.as_ns()).ok()?;
-        let best = self.synthesis.findings.best.and_then(|id| self.associations.iter().find(|a| a.id == id));
+        let best = self.best();
         let middle = edges.lo_ns.saturating_add(edges.hi_ns.saturating_sub(edges.lo_ns) / 2);
         let estimate = match (best.and_then(|best| best.estimator.at(now)), self.local) {
             (Some(estimate), _) => estimate,
@@ -562,7 +583,8 @@ impl Agent {
             live_groups: findings.live_groups,
             has_bound: self.synthesis.previous.is_some(),
             had_bound: self.synthesis.had_bound,
-            uses_trust: findings.uses_trust,
+            uses_trust: findings.uses_trust || self.synthesis.carries_trust,
+            has_unknown_clocksource: self.has_unknown_clocksource(),
             broken: self.synthesis.broken,
         });
         let reason = if self.synthesis.is_restored && status == Status::Holdover { Reason::Restarted } else { reason };
@@ -578,10 +600,15 @@ impl Agent {
     }
 
     fn publish_as(&mut self, status: Status, reason: Reason) {
-        let estimate = self.estimate();
+        let bound = self.synthesis.previous.filter(|_| status.has_bound());
+        let estimate = self.estimate().filter(|_| bound.is_some());
         let oscillator = self.settings.oscillator;
-        let theta_ns = estimate.map_or(0, |estimate| estimate.theta_ns);
-        let tai = crate::time::TaiTime::from_ns(self.now.as_ns().saturating_add(theta_ns));
+        let edges = bound.and_then(|bound| bound.edges_at(self.now.as_ns()).ok());
+        let middle_ns = edges.map_or(0, |edges| edges.lo_ns.midpoint(edges.hi_ns));
+        let theta_ns = estimate.map_or(middle_ns, |estimate| estimate.theta_ns);
+        // A reader must know the offset before a leap for as long as the leap may still be ahead: the lower edge decides.
+        let earliest_ns = edges.map_or(theta_ns, |edges| edges.lo_ns);
+        let tai = crate::time::TaiTime::from_ns(self.now.as_ns().saturating_add(earliest_ns));
         let host = self.host.unwrap_or_default();
         let mut source = [0; 32];
         let name = self.source_name().unwrap_or_default();
@@ -592,7 +619,7 @@ impl Agent {
             status,
             reason,
             epoch: self.synthesis.epoch,
-            bound: self.synthesis.previous.unwrap_or_default(),
+            bound: bound.unwrap_or_default(),
             utc: self.settings.leap.around(tai),
             wander_fs_per_s2: to_i64(self.synthesis.wander_per_s(&self.settings) * 1e15).unsigned_abs(),
             phase_noise_fs: to_i64(oscillator.phase_noise_s * 1e15).unsigned_abs(),
@@ -606,138 +633,37 @@ impl Agent {
             estimate_omega: estimate.map_or(0, |estimate| estimate.omega.to_rate_down()),
             estimate_sigma_ns: estimate.map_or(0, |estimate| estimate.theta_sigma_ns),
             source,
+            assumptions: self.settings.digest(),
             groups: (count(self.synthesis.findings.groups), count(self.synthesis.findings.live_groups)),
         })));
     }
 
+    /// The association that carries the estimate.
+    fn best(&self) -> Option<&Association> {
+        let id = self.synthesis.findings.best?;
+        self.associations.iter().find(|association| association.id == id)
+    }
+
+    /// Addresses by which others may know us.
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        let asked_at = self.responder.iter().flat_map(|responder| responder.asked_at.iter().copied());
+        self.associations.iter().filter_map(|association| association.local_address).chain(asked_at).collect()
+    }
+
     fn source_name(&self) -> Option<&str> {
-        let best = self.synthesis.findings.best.and_then(|id| self.associations.iter().find(|a| a.id == id));
+        let best = self.best();
         let index = best.map(|best| best.source).or(self.local.map(|local| local.source))?;
         self.settings.sources.get(index as usize).map(|line| line.name.as_str())
     }
+}
 
-    // ---- queries -------------------------------------------------------------------------------------------------
-
-    /// The settings in force.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// What the agent believes at `now`.
-    #[must_use]
-    pub fn report(&self, now: RawTime) -> AgentReport {
-        let findings = &self.synthesis.findings;
-        AgentReport {
-            at: now,
-            status: self.status.0,
-            reason: self.status.1,
-            epoch: self.synthesis.epoch,
-            bound: self.synthesis.previous.filter(|_| self.status.0.has_bound()),
-            terms: self.terms(),
-            estimate: self.estimate_at(now),
-            source: self.source_name().map(str::to_owned),
-            groups: (findings.groups, findings.live_groups, findings.max_liars),
-            sources: self.source_reports(now),
-            server: self.responder.as_ref().map(|responder| responder.counters),
-        }
-    }
-
-    fn terms(&self) -> Terms {
-        let Some(bound) = self.synthesis.previous else { return Terms::default() };
-        let half_width_ns = bound.theta_hi_ns.saturating_sub(bound.theta_lo_ns).saturating_add(1) / 2;
-        let best = self.synthesis.findings.best.and_then(|id| self.associations.iter().find(|a| a.id == id));
-        let path_ns = best.and_then(|best| best.estimator.least_strip_ns()).map_or(0, |strip| strip / 2);
-        let claim_ns = best.map_or(0, |best| best.upstream.claim_ns);
-        let cpu_ns = self.settings.bound.cpu_error_ns;
-        let phase_ns = to_i64((self.settings.oscillator.phase_noise_s * 1e9 / 16.0).ceil());
-        let wander_ns = half_width_ns - path_ns - claim_ns - cpu_ns - phase_ns;
-        Terms { path_ns, claim_ns, cpu_ns, phase_ns, wander_ns }
-    }
-
-    fn source_reports(&self, now: RawTime) -> Vec<SourceReport> {
-        let mut reports = Vec::new();
-        for (index, line) in (0u32..).zip(&self.settings.sources) {
-            let mut associations = self.associations.iter().filter(|a| a.source == index).peekable();
-            if associations.peek().is_none() {
-                reports.push(self.report_without_address(index, line));
-            }
-            reports.extend(associations.map(|association| self.report_of(now, association, line)));
-        }
-        reports
-    }
-
-    fn report_without_address(&self, index: u32, line: &SourceSettings) -> SourceReport {
-        let local = self.local.filter(|local| local.source == index);
-        SourceReport {
-            association: None,
-            name: line.name.clone(),
-            address: None,
-            standing: if local.is_some() { Standing::Truechimer } else { Standing::Waiting },
-            trust: line.trust,
-            carries: local.is_some() && self.synthesis.findings.best.is_none(),
-            group: line.group.clone().unwrap_or_default(),
-            stratum: 0,
-            reach: 0,
-            poll_ns: 0,
-            age_ns: None,
-            offset_ns: local.map(|_| 0),
-            delay_ns: 0,
-            delay_min_ns: None,
-            claim_ns: 0,
-            half_width_ns: local.map(|local| local.region.half_width_ns()),
-            has_kernel_stamps: false,
-            missing_stamps: (0, 0),
-            contradicted_stamps: 0,
-            counters: crate::association::Counters::default(),
-        }
-    }
-
-    fn report_of(&self, now: RawTime, association: &Association, line: &SourceSettings) -> SourceReport {
-        let estimate = association.estimator.at(now);
-        let own = self.estimate_at(now);
-        SourceReport {
-            association: Some(association.id),
-            name: line.name.clone(),
-            address: Some(association.address),
-            standing: self.standing(now, association),
-            trust: line.trust,
-            carries: self.synthesis.findings.best == Some(association.id),
-            group: group_of(association, &self.settings).to_string(),
-            stratum: association.upstream.stratum,
-            reach: association.reach,
-            poll_ns: association.poll.now_ns,
-            age_ns: association.last_answer.map(|at| now.ns_since(at)),
-            offset_ns: own.zip(estimate).map(|(own, theirs)| own.theta_ns.saturating_sub(theirs.theta_ns)),
-            delay_ns: association.delay_ns,
-            delay_min_ns: association.estimator.least_strip_ns(),
-            claim_ns: association.upstream.claim_ns,
-            half_width_ns: self.synthesis.findings.regions.get(&association.id).map(Region::half_width_ns),
-            has_kernel_stamps: association.has_kernel_stamps,
-            missing_stamps: association.client.missing_stamps,
-            contradicted_stamps: association.client.contradicted_stamps,
-            counters: association.counters,
-        }
-    }
-
-    fn standing(&self, now: RawTime, association: &Association) -> Standing {
-        let own: Vec<_> = self.associations.iter().filter_map(|a| a.local_address).collect();
-        if association.is_forbidden {
-            Standing::Forbidden
-        } else if association.counters.answers == 0 {
-            Standing::Waiting
-        } else if association.is_proving_itself() {
-            Standing::Proving
-        } else if !association.is_reachable(now) {
-            Standing::Unreachable
-        } else if follows_us(association, &own) {
-            Standing::NoVote
-        } else if association.is_falseticker {
-            Standing::Falseticker
-        } else {
-            Standing::Truechimer
-        }
-    }
+/// Does `new` only add sources to `old`?
+fn is_addition(old: &Settings, new: &Settings) -> bool {
+    new.sources.starts_with(&old.sources)
+        && new.oscillator == old.oscillator
+        && new.bound == old.bound
+        && new.max_liars == old.max_liars
+        && new.leap == old.leap
 }
 
 /// The request's number within its association.

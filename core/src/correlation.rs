@@ -40,6 +40,14 @@ pub(crate) enum Mapped {
     Contradicted,
 }
 
+/// The readings around a stamp.
+struct Around<'a> {
+    used: Vec<&'a CrossReading>,
+    /// Least and greatest rate of REALTIME from the first of them to the last, those between included.
+    rates: (f64, f64),
+    was_set: bool,
+}
+
 /// Recent readings of REALTIME against raw time, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Correlation {
@@ -67,7 +75,7 @@ impl Correlation {
 
     /// Where in raw time `stamp` was taken, knowing from user-space readings that it was in `user`.
     pub(crate) fn map(&self, stamp: RealTime, user: RawSpan) -> Mapped {
-        let (used, was_set) = self.around(user);
+        let Around { used, rates, was_set } = self.around(user);
         let is_before = |reading: &&CrossReading| reading.after <= user.early;
         if !used.iter().any(is_before) || used.iter().all(is_before) {
             return Mapped::Unbracketed;
@@ -75,7 +83,6 @@ impl Correlation {
         if was_set {
             return Mapped::Contradicted;
         }
-        let rates = rates_in_force(&used);
         let mut span = user;
         for reading in used {
             match span.intersect(by_reading(reading, stamp, rates)) {
@@ -88,23 +95,24 @@ impl Correlation {
 
     /// The last readings that ended before `user`, the first that began after it, and whether the clock was set
     /// between them.
-    fn around(&self, user: RawSpan) -> (Vec<&CrossReading>, bool) {
+    fn around(&self, user: RawSpan) -> Around<'_> {
         let first_inside = self.readings.partition_point(|reading| reading.after <= user.early);
         let first_after = self.readings.partition_point(|reading| reading.before < user.late);
         let start = first_inside.saturating_sub(USED_PER_SIDE);
         let end = (first_after + USED_PER_SIDE).min(self.readings.len());
         let was_set = self.readings.range((start + 1).min(end)..end).any(|reading| reading.was_set);
+        let rates = rates_in_force(self.readings.range(start..end));
         let before = self.readings.range(start..first_inside.min(end));
         let after = self.readings.range(first_after.min(end)..end);
-        (before.chain(after).collect(), was_set)
+        Around { used: before.chain(after).collect(), rates, was_set }
     }
 }
 
 /// Least and greatest r, with 1 + r the rate of REALTIME against raw time.
-fn rates_in_force(used: &[&CrossReading]) -> (f64, f64) {
-    let first = used.first().map(|reading| reading.rate);
+fn rates_in_force<'a>(mut readings: impl Iterator<Item = &'a CrossReading>) -> (f64, f64) {
+    let first = readings.next().map(|reading| reading.rate);
     match first {
-        Some(KernelRate::Steady { ppb }) if used.iter().all(|reading| Some(reading.rate) == first) => {
+        Some(KernelRate::Steady { ppb }) if readings.all(|reading| Some(reading.rate) == first) => {
             let rate = to_f64(ppb) * 1e-9;
             ((rate - STEADY_MARGIN).max(-UNKNOWN_MARGIN), (rate + STEADY_MARGIN).min(UNKNOWN_MARGIN))
         }

@@ -6,6 +6,7 @@
 //! strip s = U − L wider than the least one, and moves z by at most half the excess. Hence the noise of an exchange is
 //! R = σ² + (c·(s − s_min))²: loaded exchanges say little, pure ones say much (ALGORITHM §6.2, without its blocks).
 
+use crate::region::Region;
 use crate::time::RawTime;
 use crate::units::{FreqError, to_f64, to_i64};
 
@@ -111,6 +112,29 @@ impl Estimator {
             omega: FreqError::from_fraction(state.omega),
             omega_sigma: FreqError::from_fraction(p11.max(0.0).sqrt()),
         })
+    }
+
+    /// What is proved outranks what is likely: an estimate outside the region at `now` moves to the nearer edge, in θ
+    /// and in ω, with half the width as its uncertainty. Returns how far outside θ was, ns.
+    pub(crate) fn confine(&mut self, now: RawTime, region: &Region) -> i64 {
+        let Some(estimate) = self.at(now) else { return 0 };
+        let Region { theta_lo_ns: lo_ns, theta_hi_ns: hi_ns, .. } = *region;
+        let outside_ns = lo_ns.saturating_sub(estimate.theta_ns).max(estimate.theta_ns.saturating_sub(hi_ns));
+        let [slow, fast] = [region.omega_lo, region.omega_hi].map(|rate| FreqError::from_rate(rate).as_fraction());
+        let omega = estimate.omega.as_fraction();
+        let is_outside = outside_ns > 0 || omega < slow || omega > fast;
+        if let Some(state) = self.state.as_mut().filter(|state| is_outside && now >= state.t && slow <= fast) {
+            let dt = to_f64(now.ns_since(state.t)) * 1e-9;
+            let (p00, _, p11) = state.predicted_covariance(dt);
+            let (half_theta, half_omega) = (to_f64(hi_ns.saturating_sub(lo_ns)) * 0.5e-9, (fast - slow) / 2.0);
+            state.t = now;
+            state.base_ns = estimate.theta_ns.clamp(lo_ns, hi_ns);
+            state.theta = 0.0;
+            state.omega = omega.clamp(slow, fast);
+            (state.p00, state.p01, state.p11) =
+                (p00.max(half_theta * half_theta), 0.0, p11.max(half_omega * half_omega));
+        }
+        outside_ns.max(0)
     }
 
     /// The rate at `now` that the audit of BOUND §7 compares: ω̂ ± (6σ + A·lag), where lag = P₀₀/P₀₁ is how far the filter
@@ -245,6 +269,18 @@ mod tests {
             assert!(error.abs() < 3_000, "seed {seed}: {error} ns");
             assert!((estimate.omega.as_ppm() - 20.0).abs() < 0.1, "seed {seed}: {:?}", estimate.omega);
         }
+    }
+
+    #[test]
+    fn an_estimate_outside_what_is_proved_moves_to_the_edge() {
+        let mut estimator = Estimator::new();
+        estimator.push(&Sample { t: RawTime::from_ns(0), upper_ns: 50_000, lower_ns: -50_000, stamp_ns: 20 });
+        let now = RawTime::from_ns(10);
+        let region = |lo, hi, slow| Region { theta_lo_ns: lo, theta_hi_ns: hi, omega_lo: slow, omega_hi: 1 << 30 };
+        assert_eq!(estimator.confine(now, &region(-100, 100, -1)), 0);
+        assert_eq!(estimator.confine(now, &region(1_000, 3_000, 1 << 20)), 1_000);
+        let estimate = estimator.at(now).expect("a sample");
+        assert_eq!((estimate.theta_ns, estimate.omega.to_rate_up()), (1_000, 1 << 20));
     }
 
     #[test]

@@ -115,12 +115,11 @@ pub enum Input<'a> {
     },
     /// The operator changed the configuration.
     Reconfigured(Box<Settings>),
-    /// The page of a previous run of this boot still holds a bound under the same assumptions. The very first input,
-    /// before [`Input::Host`].
+    /// The page has publications of a previous run of this boot. The very first input, before [`Input::Host`].
     Restored {
-        /// It.
-        bound: Bound,
-        /// Its epoch.
+        /// Its bound, if it holds under the assumptions and settings of this run.
+        bound: Option<Bound>,
+        /// Its epoch: ours are later.
         epoch: u64,
     },
     /// A command from the control socket.

@@ -1,10 +1,10 @@
 //! Every input with its instant, and a digest of the outputs: enough to run the agent again, byte for byte.
 //!
-//! A journal is a header (magic, version, seed, start instant, the configuration's text) and entries. An entry is one
+//! A journal is a header (magic, version, seed, start instant, the texts of configuration and leap seconds) and entries. An entry is one
 //! byte of kind and its fields, integers little-endian. After each batch of outputs comes their digest: FNV-1a over
 //! their debug forms, which name every field. A journal holds the seed, so whoever reads it can predict cookies.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use truebound_client::bound::Bound;
 
@@ -13,7 +13,7 @@ use crate::io::{
 };
 use crate::time::{RawTime, RealTime};
 
-const MAGIC: [u8; 4] = *b"TBJ1";
+const MAGIC: [u8; 4] = *b"TBJ2";
 
 /// What a journal begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Header {
     pub start: RawTime,
     /// The configuration, as text.
     pub config: String,
+    /// The leap seconds known then, as [`crate::leap::LeapTable::to_text`] writes them: they come of another file.
+    pub leap: String,
 }
 
 /// One entry, owning its bytes.
@@ -31,8 +33,8 @@ pub struct Header {
 pub enum Entry {
     /// An input other than the two below.
     Input(RawTime, OwnedInput),
-    /// [`Input::Reconfigured`] with the configuration's new text.
-    Reconfigured(RawTime, String),
+    /// [`Input::Reconfigured`] with the new texts of configuration and leap seconds.
+    Reconfigured(RawTime, String, String),
     /// [`Control::AddSource`] with the text of its table.
     AddSource(RawTime, String),
     /// Digest of the outputs since the last one.
@@ -68,7 +70,7 @@ pub enum OwnedInput {
     /// [`Input::Resolved`].
     Resolved(u32, Vec<SocketAddr>),
     /// [`Input::Restored`].
-    Restored(Bound, u64),
+    Restored(Option<Bound>, u64),
     /// [`Input::Control`] without text.
     Burst,
     /// [`Control::MakeStep`].
@@ -150,6 +152,7 @@ impl Writer {
         writer.bytes.extend(header.seed);
         writer.time(header.start);
         writer.text(&header.config);
+        writer.text(&header.leap);
         writer
     }
 
@@ -198,8 +201,9 @@ impl Writer {
             }
             Input::Restored { bound, epoch } => {
                 self.head(7, now);
-                self.bound(bound);
                 self.u64(*epoch);
+                self.bytes.push(u8::from(bound.is_some()));
+                bound.iter().for_each(|bound| self.bound(bound));
             }
             Input::Control(Control::Burst) => self.head(8, now),
             Input::Control(Control::MakeStep) => self.head(9, now),
@@ -208,9 +212,10 @@ impl Writer {
                 self.text(name);
             }
             Input::Wakeup => self.head(11, now),
-            Input::Reconfigured(_) => {
+            Input::Reconfigured(settings) => {
                 self.head(12, now);
                 self.text(text);
+                self.text(&settings.leap.to_text());
             }
             Input::Control(Control::AddSource(_)) => {
                 self.head(13, now);
@@ -282,6 +287,10 @@ impl Writer {
     fn address(&mut self, address: SocketAddr) {
         self.ip(Some(address.ip()));
         self.u64(u64::from(address.port()));
+        if let SocketAddr::V6(v6) = address {
+            self.u64(u64::from(v6.flowinfo()));
+            self.u64(u64::from(v6.scope_id()));
+        }
     }
 
     fn reading(&mut self, reading: &CrossReading) {
@@ -319,7 +328,8 @@ impl<'a> Reader<'a> {
         if reader.array::<4>()? != MAGIC {
             return None;
         }
-        let header = Header { seed: reader.array()?, start: reader.time()?, config: reader.text()? };
+        let header =
+            Header { seed: reader.array()?, start: reader.time()?, config: reader.text()?, leap: reader.text()? };
         Some((header, reader))
     }
 
@@ -337,7 +347,7 @@ impl<'a> Reader<'a> {
         }
         let now = self.time()?;
         Some(match kind {
-            12 => Entry::Reconfigured(now, self.text()?),
+            12 => Entry::Reconfigured(now, self.text()?, self.text()?),
             13 => Entry::AddSource(now, self.text()?),
             _ => Entry::Input(now, self.input(kind)?),
         })
@@ -363,7 +373,11 @@ impl<'a> Reader<'a> {
                 let addresses: Option<Vec<SocketAddr>> = (0..count).map(|_| self.address()).collect();
                 OwnedInput::Resolved(source, addresses?)
             }
-            7 => OwnedInput::Restored(self.bound()?, self.u64()?),
+            7 => {
+                let epoch = self.u64()?;
+                let bound = if self.array()? == [1] { Some(self.bound()?) } else { None };
+                OwnedInput::Restored(bound, epoch)
+            }
             8 => OwnedInput::Burst,
             9 => OwnedInput::MakeStep,
             10 => OwnedInput::RemoveSource(self.text()?),
@@ -426,7 +440,14 @@ impl<'a> Reader<'a> {
 
     fn address(&mut self) -> Option<SocketAddr> {
         let ip = self.ip()??;
-        Some(SocketAddr::new(ip, u16::try_from(self.u64()?).ok()?))
+        let port = u16::try_from(self.u64()?).ok()?;
+        Some(match ip {
+            IpAddr::V4(_) => SocketAddr::new(ip, port),
+            IpAddr::V6(ip) => {
+                let (flowinfo, scope_id) = (u32::try_from(self.u64()?).ok()?, u32::try_from(self.u64()?).ok()?);
+                SocketAddrV6::new(ip, port, flowinfo, scope_id).into()
+            }
+        })
     }
 
     fn reading(&mut self) -> Option<CrossReading> {
@@ -478,8 +499,15 @@ mod tests {
                 was_set: true,
             }),
             OwnedInput::Host(HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", suspended_ns: 4 }),
-            OwnedInput::Resolved(2, vec!["192.0.2.1:1123".parse().expect("an address")]),
-            OwnedInput::Restored(Bound { t_ref_ns: 1, half_wander: 9, phase_rate: -3, ..Bound::default() }, 12),
+            OwnedInput::Resolved(
+                2,
+                vec![
+                    "192.0.2.1:1123".parse().expect("an address"),
+                    SocketAddrV6::new("fe80::1".parse().expect("an address"), 123, 5, 7).into(),
+                ],
+            ),
+            OwnedInput::Restored(Some(Bound { t_ref_ns: 1, half_wander: 9, phase_rate: -3, ..Bound::default() }), 12),
+            OwnedInput::Restored(None, 13),
             OwnedInput::Burst,
             OwnedInput::MakeStep,
             OwnedInput::RemoveSource("größe".to_owned()),
@@ -489,11 +517,15 @@ mod tests {
 
     #[test]
     fn every_input_round_trips() {
-        let header = Header { seed: [7; 32], start: RawTime::from_ns(-1), config: "a = 1\n".to_owned() };
+        let (config, leap) = ("a = 1\n".to_owned(), "#@ 1\n".to_owned());
+        let header = Header { seed: [7; 32], start: RawTime::from_ns(-1), config, leap };
         let mut writer = Writer::new(&header);
         for (now, input) in (0i64..).zip(&inputs()) {
             writer.input(RawTime::from_ns(now), &input.as_input(), "");
         }
+        let settings = crate::settings::Settings::default();
+        let leap = settings.leap.to_text();
+        writer.input(RawTime::from_ns(-2), &Input::Reconfigured(Box::new(settings)), "b = 2\n");
         writer.outputs(Digest(42));
         let bytes = writer.take();
         let (read_header, mut reader) = Reader::new(&bytes).expect("a journal");
@@ -501,13 +533,16 @@ mod tests {
         for (now, input) in (0i64..).zip(inputs()) {
             assert_eq!(reader.next_entry(), Some(Entry::Input(RawTime::from_ns(now), input)));
         }
+        let reconfigured = Entry::Reconfigured(RawTime::from_ns(-2), "b = 2\n".to_owned(), leap);
+        assert_eq!(reader.next_entry(), Some(reconfigured));
         assert_eq!(reader.next_entry(), Some(Entry::Outputs(42)));
         assert!(reader.is_at_end());
     }
 
     #[test]
     fn a_journal_cut_off_anywhere_is_noticed() {
-        let mut writer = Writer::new(&Header { seed: [0; 32], start: RawTime::from_ns(0), config: String::new() });
+        let (config, leap) = (String::new(), String::new());
+        let mut writer = Writer::new(&Header { seed: [0; 32], start: RawTime::from_ns(0), config, leap });
         inputs().iter().for_each(|input| writer.input(RawTime::from_ns(0), &input.as_input(), ""));
         let bytes = writer.take();
         for length in 0..bytes.len() {

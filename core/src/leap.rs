@@ -23,6 +23,8 @@ pub struct LeapTable {
     expires_unix_s: i64,
 }
 
+/// From the NTP epoch of 1900 to the Unix epoch, s.
+const NTP_TO_UNIX_S: i64 = 2_208_988_800;
 /// 2017-01-01T00:00:00Z, the last leap second before this was written.
 const LAST_LEAP: LeapEntry = LeapEntry { from_unix_s: 1_483_228_800, offset_s: 37 };
 /// 2027-06-28T00:00:00Z: the expiry of the leap-seconds.list in tzdata 2026f, which announces none until then.
@@ -39,7 +41,6 @@ impl LeapTable {
     /// entry, no expiry, or a line that is not of that form.
     #[must_use]
     pub fn parse(text: &str) -> Option<LeapTable> {
-        const NTP_TO_UNIX_S: i64 = 2_208_988_800;
         let mut entries: Vec<LeapEntry> = Vec::new();
         let mut expires_unix_s = None;
         for line in text.lines() {
@@ -60,6 +61,27 @@ impl LeapTable {
             return None;
         }
         Some(LeapTable { entries, expires_unix_s: expires_unix_s? })
+    }
+
+    /// As the text of a `leap-seconds.list` that [`LeapTable::parse`] reads back.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = format!("#@ {}\n", self.expires_unix_s.saturating_add(NTP_TO_UNIX_S));
+        for entry in &self.entries {
+            text += &format!("{} {}\n", entry.from_unix_s.saturating_add(NTP_TO_UNIX_S), entry.offset_s);
+        }
+        text
+    }
+
+    /// Is a Unix timestamp near `utc` ambiguous, because a leap second is or may be there? Servers repeat, smear or
+    /// freeze that second; two seconds on either side cover their claims.
+    #[must_use]
+    pub fn is_ambiguous(&self, utc: UtcTime) -> bool {
+        const NEAR_NS: i64 = 2 * NS_PER_S;
+        let known = self.entries.iter().map(|entry| entry.from_unix_s);
+        // Far from the present any difference saturates: that is not near either.
+        let is_near = |unix_s: i64| utc.ns_since(UtcTime::from_ns(unix_s.saturating_mul(NS_PER_S))).abs() <= NEAR_NS;
+        known.chain([next_possible_leap(self.expires_unix_s)]).any(is_near)
     }
 
     /// The TAI instant of the table's expiry.
@@ -86,7 +108,11 @@ impl LeapTable {
     #[must_use]
     pub fn to_utc(&self, tai: TaiTime) -> UtcTime {
         let by = |offset_s: i32| UtcTime::from_ns(tai.as_ns().saturating_sub(i64::from(offset_s) * NS_PER_S));
-        let last = self.entries.iter().rev().find(|entry| by(entry.offset_s).as_ns() >= entry.from_unix_s * NS_PER_S);
+        let last = self
+            .entries
+            .iter()
+            .rev()
+            .find(|entry| by(entry.offset_s).as_ns() >= entry.from_unix_s.saturating_mul(NS_PER_S));
         by(last.unwrap_or(&self.entries[0]).offset_s)
     }
 
@@ -182,6 +208,21 @@ mod tests {
         let around = table.around(now);
         assert_eq!((around.offset_s, around.after_s), (37, UtcOffset::UNKNOWN));
         assert_eq!(around.change_at_ns, (1_814_400_000 + 37) * NS_PER_S);
+    }
+
+    #[test]
+    fn a_table_survives_its_own_text() {
+        let table = LeapTable::parse(LIST).expect("well formed");
+        assert_eq!(LeapTable::parse(&table.to_text()), Some(table));
+    }
+
+    #[test]
+    fn timestamps_near_a_leap_are_ambiguous_and_others_are_not() {
+        let table = LeapTable::parse(LIST).expect("well formed");
+        let leap_s = 2_287_785_600 - 2_208_988_800;
+        let at = |s: i64| table.is_ambiguous(UtcTime::from_ns(s * NS_PER_S));
+        assert!(at(leap_s - 2) && at(leap_s) && at(leap_s + 2));
+        assert!(!at(leap_s - 3) && !at(leap_s + 3));
     }
 
     #[test]

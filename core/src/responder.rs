@@ -5,21 +5,24 @@
 //! of our transmit stamp: both only make a client's constraints looser. In interleaved mode a client gets the kernel's
 //! stamp of the previous answer; the ring of answers is bounded, and an answer without a stamp falls back to basic mode.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use truebound_client::bound::Bound;
+use truebound_client::page::UtcOffset;
 
 use crate::bound::edges_before;
 use crate::correlation::{Correlation, Mapped};
 use crate::io::{Datagram, Received, Transmit, TxToken};
 use crate::leap::LeapTable;
 use crate::settings::{Prefix, ServerSettings};
-use crate::time::{RawSpan, RawTime, RealTime, TaiTime};
+use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime};
 use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, Rounding, ShortTime};
 
 /// Answers remembered for interleaved mode.
 const REMEMBERED: usize = 1024;
+/// Own addresses remembered.
+const MAX_OWN_ADDRESSES: usize = 64;
 /// What we claim of our readings, log2 s: 30 ns.
 const PRECISION: i8 = -25;
 /// Where the receive timestamp lies in an answer: unique, so it names the answer in the error queue.
@@ -74,6 +77,8 @@ pub(crate) struct Responder {
     settings: ServerSettings,
     given: VecDeque<Given>,
     unbracketed: VecDeque<Unbracketed>,
+    /// Addresses of ours that were asked: a server that follows one of them echoes us.
+    pub(crate) asked_at: BTreeSet<IpAddr>,
     next_token: u64,
     pub(crate) counters: ServerCounters,
 }
@@ -87,6 +92,7 @@ impl Responder {
             settings,
             given: VecDeque::new(),
             unbracketed: VecDeque::new(),
+            asked_at: BTreeSet::new(),
             next_token: 0,
             counters: ServerCounters::default(),
         }
@@ -103,6 +109,9 @@ impl Responder {
             self.counters.malformed += 1;
             return None;
         };
+        if let Some(to) = received.to.filter(|_| self.asked_at.len() < MAX_OWN_ADDRESSES) {
+            self.asked_at.insert(to.to_canonical());
+        }
         let wants_exact = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse).is_some();
         let arrived = arrival(received, served.correlation);
         let token = TxToken(TOKEN_BIT | self.next_token);
@@ -157,7 +166,7 @@ impl Responder {
         let Some((t2, claim2)) = told(arrived, served, Rounding::Up) else { return (packet, None) };
         let Some((t3, claim3)) = told(now.max(arrived), served, Rounding::Down) else { return (packet, None) };
         let mut claim_ns = claim2.max(claim3);
-        packet.leap = Leap::None;
+        packet.leap = announced_leap(now, served);
         packet.stratum = served.stratum;
         packet.reference_id = served.reference_id;
         packet.root_dispersion = ShortTime::from_ns_up(claim_ns);
@@ -228,8 +237,26 @@ fn told(at: RawTime, served: &Served<'_>, rounding: Rounding) -> Option<(NtpTime
     };
     let width = edges.hi_ns.saturating_sub(edges.lo_ns);
     let middle = edges.lo_ns.saturating_add(width / 2);
-    let utc = served.leap.to_utc(TaiTime::from_ns(at.as_ns().saturating_add(middle)));
-    Some((NtpTimestamp::from_utc(utc, rounding), width / 2 + 2))
+    let tai = TaiTime::from_ns(at.as_ns().saturating_add(middle));
+    let around = served.leap.around(tai);
+    // Past what the table knows, UTC is in doubt by a second (BOUND §6).
+    let is_in_doubt = around.after_s == UtcOffset::UNKNOWN && tai.as_ns() >= around.change_at_ns;
+    let doubt_ns = if is_in_doubt { NS_PER_S } else { 0 };
+    let utc = served.leap.to_utc(tai);
+    Some((NtpTimestamp::from_utc(utc, rounding), (width / 2 + 2).saturating_add(doubt_ns)))
+}
+
+/// The leap indicator: a leap second ends the present day (UTC).
+fn announced_leap(now: RawTime, served: &Served<'_>) -> Leap {
+    let Some(edges) = served.bound.and_then(|bound| bound.edges_at(now.as_ns()).ok()) else { return Leap::None };
+    let tai_ns = now.as_ns().saturating_add(edges.lo_ns);
+    let around = served.leap.around(TaiTime::from_ns(tai_ns));
+    let is_today = around.change_at_ns.saturating_sub(tai_ns) <= 86_400 * NS_PER_S;
+    match around.after_s.checked_sub(around.offset_s) {
+        Some(1) if is_today => Leap::Add,
+        Some(-1) if is_today => Leap::Delete,
+        _ => Leap::None,
+    }
 }
 
 fn unsynchronised(request: &Packet) -> Packet {

@@ -25,6 +25,22 @@ pub struct Settings {
     pub servo: ServoSettings,
     /// TAI − UTC, past and announced.
     pub leap: LeapTable,
+    /// The operator stated the oscillator: what he says holds for whatever clocksource the kernel uses (A2).
+    pub oscillator_is_stated: bool,
+}
+
+impl Settings {
+    /// A digest of what a bound rests on: a restarted agent continues a bound only under the same.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let basis = format!("{:?}", (&self.oscillator, &self.bound, &self.sources, self.max_liars));
+        fnv1a(basis.bytes())
+    }
+}
+
+/// FNV-1a, 64 bits: equal for equal bytes on every machine. Not for adversaries.
+pub(crate) fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A1: what the oscillator under raw time can do.
@@ -71,7 +87,7 @@ impl Default for Oscillator {
 pub struct BoundSettings {
     /// e_cpu: how much raw clocks of different CPUs may differ, ns; charged once per edge.
     pub cpu_error_ns: i64,
-    /// The bound is void this long after the last publication, ns.
+    /// The bound is void this long after the last answer it rests on, ns.
     pub max_holdover_ns: i64,
     /// At least this often something is published, ns.
     pub publish_interval_ns: i64,
@@ -160,12 +176,12 @@ pub enum SourceKind {
         /// How many; unresolved ones count as silent groups.
         count: u8,
     },
-    /// This host's own CLOCK_REALTIME as it stands when the agent starts, by the operator's word: the root of an
-    /// isolated network. Followed in raw time from then on.
+    /// This host is the root of an isolated network: true time is *defined* as its CLOCK_REALTIME when the agent
+    /// starts, and as raw time from then on. Not beside other sources.
     Local {
         /// Added to CLOCK_REALTIME, ns.
         shift_ns: i64,
-        /// |this clock − true time| never exceeds this, ns.
+        /// Claimed of this definition towards others, ns.
         error_ns: i64,
     },
 }

@@ -17,6 +17,8 @@ pub(crate) struct Findings {
     pub(crate) had_bound: bool,
     /// The region relies on a trusted source.
     pub(crate) uses_trust: bool,
+    /// The kernel's clocksource is of no class that was stated.
+    pub(crate) has_unknown_clocksource: bool,
     /// Something broke and is not mended yet.
     pub(crate) broken: Option<Broken>,
 }
@@ -32,8 +34,11 @@ pub(crate) enum Broken {
 
 /// The status and its reason.
 pub(crate) fn decide(findings: &Findings) -> (Status, Reason) {
-    let Findings { groups, max_liars, live_groups, has_bound, had_bound, uses_trust, broken } = *findings;
-    match broken {
+    let Findings { groups, max_liars, live_groups, has_bound, had_bound, uses_trust, .. } = *findings;
+    if findings.has_unknown_clocksource {
+        return (Status::FreeRunning, Reason::UnknownClocksource);
+    }
+    match findings.broken {
         Some(Broken::Void(reason)) => return (Status::Void, reason),
         Some(Broken::Disrupted(reason)) => return (Status::Disrupted, reason),
         None => {}
@@ -50,7 +55,7 @@ pub(crate) fn decide(findings: &Findings) -> (Status, Reason) {
     }
     let reason = if uses_trust {
         Reason::AssumesTrust
-    } else if groups <= 2 {
+    } else if max_liars == 0 {
         Reason::NoLiarTolerated
     } else {
         Reason::Majority
@@ -69,6 +74,7 @@ mod tests {
         has_bound: true,
         had_bound: true,
         uses_trust: false,
+        has_unknown_clocksource: false,
         broken: None,
     };
 

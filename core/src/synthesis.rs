@@ -1,7 +1,7 @@
 //! From what the sources prove, each for itself, to the one bound: groups, vote, trust, join, audits (BOUND §4, §7).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use truebound_client::Reason;
 use truebound_client::bound::Bound;
@@ -14,6 +14,7 @@ use crate::region::Region;
 use crate::region::hull::Wander;
 use crate::region::polygon::{Limits, Verdict};
 use crate::region::vote::{Vote, vote};
+use crate::responder::reference_id_of;
 use crate::settings::{Settings, SourceKind};
 use crate::status::Broken;
 use crate::time::RawTime;
@@ -27,6 +28,8 @@ const NARROW_UPDATES: u32 = 8;
 const FREQUENCY_UPDATES: u32 = 3;
 /// Both regions were rounded outward on their own: so much is no finding, ns.
 const KERNEL_FREE_SLACK_NS: i64 = 8;
+/// Strata above one another that are followed upwards: NTP has 15.
+const MAX_STRATA: u32 = 15;
 /// A is widened tenfold when the oscillator breaks its class, at most this often.
 const MAX_WIDENINGS: u32 = 2;
 
@@ -86,6 +89,10 @@ pub(crate) struct Synthesis {
     /// The previous bound is another run's: it ages, but nothing is joined with it.
     pub(crate) is_restored: bool,
     pub(crate) epoch: u64,
+    /// An epoch of this run has begun.
+    has_own_epoch: bool,
+    /// The published bound rests on a trusted source, though that one may be silent now.
+    pub(crate) carries_trust: bool,
     /// Why the present epoch began.
     pub(crate) epoch_reason: Reason,
     pub(crate) broken: Option<Broken>,
@@ -98,6 +105,7 @@ pub(crate) struct Synthesis {
     narrow_updates: u32,
     frequency_updates: u32,
     kernel_free_fails: bool,
+    estimate_fails: bool,
 }
 
 /// What surrounds a synthesis.
@@ -106,6 +114,8 @@ pub(crate) struct World<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) associations: &'a mut [Association],
     pub(crate) local: Option<LocalSource>,
+    /// Addresses by which others may name us as their upstream.
+    pub(crate) own_addresses: &'a [IpAddr],
     pub(crate) events: &'a mut Vec<Event>,
 }
 
@@ -115,6 +125,8 @@ impl Synthesis {
             previous: None,
             is_restored: false,
             epoch: 0,
+            has_own_epoch: false,
+            carries_trust: false,
             epoch_reason: Reason::NewEpoch,
             broken: None,
             had_bound: false,
@@ -125,12 +137,18 @@ impl Synthesis {
             narrow_updates: 0,
             frequency_updates: 0,
             kernel_free_fails: false,
+            estimate_fails: false,
         }
     }
 
     /// The same with nothing learnt; epochs go on counting.
     pub(crate) fn restarted(&self, settings: &Settings) -> Self {
-        Synthesis { epoch: self.epoch, had_bound: self.had_bound, ..Synthesis::new(settings) }
+        Synthesis {
+            epoch: self.epoch,
+            has_own_epoch: self.has_own_epoch,
+            had_bound: self.had_bound,
+            ..Synthesis::new(settings)
+        }
     }
 
     /// What the oscillator may do, after what it did.
@@ -160,15 +178,24 @@ impl Synthesis {
         self.is_restored = false;
         self.narrow_updates = 0;
         self.epoch += 1;
+        self.has_own_epoch = true;
+        self.carries_trust = false;
         self.epoch_reason = reason;
         events.push(Event::NewEpoch { epoch: self.epoch, reason });
     }
 
+    /// Raw time is another clock now: nothing that was learnt of it holds.
+    pub(crate) fn disrupt(&mut self, reason: Reason, events: &mut Vec<Event>) {
+        self.widenings = 0;
+        self.new_epoch(reason, events);
+        self.broken = Some(Broken::Disrupted(reason));
+    }
+
     /// Starts as another run left off: its bound ages until the first one of ours.
-    pub(crate) fn restore(&mut self, bound: Bound, epoch: u64) {
-        self.previous = Some(bound);
-        self.is_restored = true;
-        self.had_bound = true;
+    pub(crate) fn restore(&mut self, bound: Option<Bound>, epoch: u64) {
+        self.previous = bound;
+        self.is_restored = bound.is_some();
+        self.had_bound = bound.is_some();
         self.epoch = epoch;
     }
 
@@ -182,35 +209,45 @@ impl Synthesis {
             None => self.hold_over(world.now),
         }
         self.had_bound |= self.previous.is_some();
-        self.epoch != epoch_before && epoch_before != 0
+        self.epoch != epoch_before
     }
 
     /// Each association's verdict on itself, by group.
     fn hear(&mut self, world: &mut World<'_>) -> BTreeMap<Group, Option<Region>> {
         let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
-        let own_addresses = own_addresses(world.associations);
+        let voices = voices(world.associations, world.settings);
         let mut groups = missing_groups(world.settings, world.associations);
         let mut contradicted = 0;
         let mut by_ns_max = 0;
+        let mut trust_broke = false;
         self.findings.regions.clear();
         let mut live = std::collections::BTreeSet::new();
         for association in world.associations.iter_mut() {
-            if follows_us(association, &own_addresses) {
+            // A member that says nothing is silent by itself: what another claims of its upstream cannot speak for it.
+            let silent = silent_group_of(association, world.settings);
+            if follows_us(association, world.own_addresses) {
+                groups.entry(silent).or_insert(None);
                 continue;
             }
-            let group = group_of(association, world.settings);
             let is_live = association.is_reachable(world.now);
-            let entry = groups.entry(group.clone()).or_insert(None);
             match association.verdict(world.now, &limits, memory_ns) {
-                Verdict::Silent => {}
+                Verdict::Silent => {
+                    groups.entry(silent).or_insert(None);
+                }
                 Verdict::Empty { by_ns } => {
                     contradicted += 1;
                     by_ns_max = by_ns_max.max(by_ns);
+                    trust_broke |= is_trusted(association, world.settings);
                     association.contradicted_itself();
                     world.events.push(Event::SelfContradiction { association: association.id, by_ns });
+                    groups.entry(silent).or_insert(None);
                 }
-                Verdict::Region(_) if association.is_proving_itself() => {}
+                Verdict::Region(_) if association.is_proving_itself() => {
+                    groups.entry(silent).or_insert(None);
+                }
                 Verdict::Region(region) => {
+                    let group = voices.get(&association.id).cloned().unwrap_or_else(|| silent.clone());
+                    let entry = groups.entry(group.clone()).or_insert(None);
                     *entry = Some(entry.map_or(region, |other| other.hull(region)));
                     self.findings.regions.insert(association.id, region);
                     if is_live {
@@ -226,24 +263,26 @@ impl Synthesis {
         self.findings.groups = groups.len();
         self.findings.live_groups = live.len();
         let default_liars = groups.len().saturating_sub(1) / 2;
-        self.findings.max_liars = world.settings.max_liars.map_or(default_liars, |f| f as usize).min(groups.len());
-        if contradicted > 0 {
-            self.judge_contradictions(world, by_ns_max);
+        self.findings.max_liars =
+            world.settings.max_liars.map_or(default_liars, |f| f as usize).min(groups.len().saturating_sub(1));
+        if contradicted > 0 && self.judge_contradictions(world, by_ns_max) {
+            groups.values_mut().for_each(|region| *region = None);
+        } else if trust_broke {
+            self.breaks(Reason::TrustContradicted, world.events);
         }
         groups
     }
 
-    /// More than f groups lost themselves: the bound goes, and perhaps it was our oscillator.
-    fn judge_contradictions(&mut self, world: &mut World<'_>, by_ns: i64) {
+    /// More than f groups lost themselves: the bound goes, and perhaps it was our oscillator. Returns whether so.
+    fn judge_contradictions(&mut self, world: &mut World<'_>, by_ns: i64) -> bool {
         let proving = world.associations.iter().filter(|association| association.is_proving_itself());
         let lost: std::collections::BTreeSet<Group> = proving.map(|a| group_of(a, world.settings)).collect();
         if lost.len() <= self.findings.max_liars {
-            return;
+            return false;
         }
         let is_sole = self.findings.groups == 1;
         if (!is_sole || by_ns < OSCILLATOR_PLAUSIBLE_NS) && self.widenings < MAX_WIDENINGS {
             self.widenings += 1;
-            self.caps = RateCaps::of(&world.settings.oscillator);
         }
         let reason = if is_sole { Reason::SourceJumped } else { Reason::OscillatorBroke };
         self.broken = Some(Broken::Void(reason));
@@ -251,8 +290,10 @@ impl Synthesis {
         // What the others remember was learnt from the same oscillator.
         if !is_sole {
             world.associations.iter_mut().for_each(Association::forget);
-            self.findings.regions.clear();
         }
+        self.findings.regions.clear();
+        self.findings.best = None;
+        true
     }
 
     /// The region that n − f groups, and the trusted sources, allow.
@@ -332,10 +373,11 @@ impl Synthesis {
         if fresh.void_after_ns <= world.now.as_ns() {
             return self.hold_over(world.now);
         }
-        if self.broken.take().is_some() || self.is_restored || self.epoch == 0 {
+        if self.broken.take().is_some() || !self.has_own_epoch {
             self.start_epoch_with(fresh, Reason::NewEpoch, world.events);
             return;
         }
+        self.carries_trust |= self.findings.uses_trust;
         let previous = self.previous.and_then(|previous| previous.carried_to(world.now.as_ns()).ok());
         self.previous = match previous.map(|previous| (previous, join(&fresh, &previous))) {
             None => Some(fresh),
@@ -354,6 +396,11 @@ impl Synthesis {
                 Some(fresh)
             }
         };
+        // Once both edges come from the present region, what was trusted before no longer counts.
+        let edges = |bound: &Bound| (bound.theta_lo_ns, bound.theta_hi_ns);
+        if self.previous.as_ref().map(edges) == Some(edges(&fresh)) {
+            self.carries_trust = self.findings.uses_trust;
+        }
     }
 
     /// The newest answer that the region rests on.
@@ -365,7 +412,7 @@ impl Synthesis {
 
     /// An epoch that was already counted when the old one broke, or the first of this run.
     fn start_epoch_with(&mut self, fresh: Bound, reason: Reason, events: &mut Vec<Event>) {
-        if self.is_restored || self.epoch == 0 {
+        if !self.has_own_epoch {
             self.new_epoch(reason, events);
         }
         self.previous = Some(fresh);
@@ -414,17 +461,32 @@ impl Synthesis {
             self.new_epoch(Reason::FrequencyAudit, world.events);
             return false;
         }
+        self.confine_estimates(world, region);
         self.audit_kernel_free(world, region);
         true
+    }
+
+    /// The estimates must lie inside the region. One that left it a little was misled by queues and is led back; one that
+    /// left it by more than its width is a finding.
+    fn confine_estimates(&mut self, world: &mut World<'_>, region: &Region) {
+        let width_ns = region.theta_hi_ns.saturating_sub(region.theta_lo_ns);
+        let truechimers = world.associations.iter_mut().filter(|a| !a.is_falseticker);
+        let outside = truechimers.map(|a| a.estimator.confine(world.now, region)).max();
+        let fails = outside.is_some_and(|outside| outside > width_ns);
+        if fails && !self.estimate_fails {
+            world.events.push(Event::Audit { what: Audit::Estimate, by: outside.unwrap_or(0) });
+        }
+        self.estimate_fails = fails;
     }
 
     /// The region from user stamps alone needs no assumption about stamps, so it must contain the tighter one.
     fn audit_kernel_free(&mut self, world: &mut World<'_>, region: &Region) {
         let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
+        let voices = voices(world.associations, world.settings);
         let mut groups: BTreeMap<Group, Region> = BTreeMap::new();
         for association in world.associations.iter_mut().filter(|a| self.findings.regions.contains_key(&a.id)) {
             if let Verdict::Region(free) = association.kernel_free_verdict(world.now, &limits, memory_ns) {
-                let group = group_of(association, world.settings);
+                let group = voices.get(&association.id).cloned().unwrap_or(Group::Missing(association.source, 0));
                 groups.entry(group).and_modify(|known| *known = known.hull(free)).or_insert(free);
             }
         }
@@ -485,15 +547,34 @@ fn is_trusted(association: &Association, settings: &Settings) -> bool {
     settings.sources.get(association.source as usize).is_some_and(|line| line.trust)
 }
 
-fn own_addresses(associations: &[Association]) -> Vec<IpAddr> {
-    associations.iter().filter_map(|association| association.local_address).collect()
+/// The group that a silent member stands for.
+fn silent_group_of(association: &Association, settings: &Settings) -> Group {
+    match group_of(association, settings) {
+        Group::Upstream(..) => Group::Address(association.address.ip()),
+        group => group,
+    }
+}
+
+/// For whom each association speaks: a server that follows another of our sources has that one's group, and so on up.
+fn voices(associations: &[Association], settings: &Settings) -> BTreeMap<AssociationId, Group> {
+    associations.iter().map(|a| (a.id, voice_of(a, associations, settings, MAX_STRATA))).collect()
+}
+
+fn voice_of(association: &Association, all: &[Association], settings: &Settings, depth: u32) -> Group {
+    let own = group_of(association, settings);
+    let Group::Upstream(id, _) = own else { return own };
+    let upstream = all.iter().find(|other| other.id != association.id && reference_id_of(other.address) == id);
+    match upstream.filter(|_| depth > 0) {
+        Some(upstream) => voice_of(upstream, all, settings, depth - 1),
+        None => own,
+    }
 }
 
 /// A server that names one of our addresses as its upstream only echoes us.
 pub(crate) fn follows_us(association: &Association, own: &[IpAddr]) -> bool {
-    let id = association.upstream.reference_id;
-    association.upstream.stratum > 1
-        && own
-            .iter()
-            .any(|address| matches!(address.to_canonical(), IpAddr::V4(a) if a.octets() == id && !a.is_loopback()))
+    let is_ours = |&address: &IpAddr| {
+        let named = reference_id_of(SocketAddr::new(address, 0)) == association.upstream.reference_id;
+        named && !address.to_canonical().is_loopback()
+    };
+    association.upstream.stratum > 1 && own.iter().any(is_ours)
 }

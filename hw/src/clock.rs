@@ -23,8 +23,9 @@ use crate::sys;
 const MAX_TRIES: usize = 4;
 /// A triple this much wider than the best of late is good enough, ns: a fourth of what one vDSO call costs.
 const GOOD_ENOUGH_NS: i64 = 10;
-/// A host does not suspend and resume within this, ns; reading two clocks is far better than this.
-const SUSPEND_RESOLUTION_NS: i64 = 1_000_000;
+/// A host does not suspend and resume within this, ns; reading two clocks is far better than this. Values of
+/// [`HostClock::suspended_ns`] that differ by less, read by different processes, say the same.
+pub const SUSPEND_RESOLUTION_NS: i64 = 1_000_000;
 /// Microseconds per tick when the kernel runs CLOCK_REALTIME at its nominal rate.
 const NOMINAL_TICK_US: i64 = 10_000;
 /// One microsecond per tick is 100 ppm.
@@ -36,6 +37,8 @@ const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_
 pub struct HostClock {
     virtual_clock: Option<VirtualClock>,
     step_watch: Option<StepWatch>,
+    /// Some simulated kernels do not have it.
+    has_boottime: bool,
     /// The narrowest triple of late, ns; 0 before the first.
     usual_width_ns: i64,
     /// CLOCK_BOOTTIME − CLOCK_MONOTONIC as last reported, ns.
@@ -48,7 +51,8 @@ impl HostClock {
     #[must_use]
     pub fn new(virtual_clock: Option<VirtualClock>, watch_steps: bool) -> Self {
         let step_watch = if watch_steps { StepWatch::new().ok() } else { None };
-        HostClock { virtual_clock, step_watch, usual_width_ns: 0, suspended_ns: AtomicI64::new(0) }
+        let has_boottime = clock_ns(ClockId::CLOCK_BOOTTIME).is_some();
+        HostClock { virtual_clock, step_watch, has_boottime, usual_width_ns: 0, suspended_ns: AtomicI64::new(0) }
     }
 
     /// Raw time now.
@@ -60,12 +64,13 @@ impl HostClock {
 
     /// CLOCK_REALTIME against raw time.
     ///
-    /// The rate is read first and the step watch last: what happened to the clock before the triple is told with it.
-    /// The rate is the kernel's word, so against CLOCK_MONOTONIC_RAW: a virtual clock's own deviation (some ppm) is not
+    /// The rate is read around the triple, and unknown if somebody changed it meanwhile; the step watch is read last:
+    /// what happened to the clock before the triple is told with it. The rate is the kernel's word, so against CLOCK_MONOTONIC_RAW: a virtual clock's own deviation (some ppm) is not
     /// in it. It stays exactly the same for as long as nobody steers, which the core relies on.
     pub fn cross(&mut self) -> CrossReading {
-        let rate = kernel_rate();
+        let rate_before = kernel_rate();
         let triple = self.narrowest_triple();
+        let rate = if kernel_rate() == rate_before { rate_before } else { KernelRate::Unknown };
         let was_set = self.step_watch.as_mut().is_some_and(StepWatch::fired);
         let before = self.raw(triple.before_ns);
         // f is floored twice, so it may fall by 1 ns where it should stand still.
@@ -77,6 +82,29 @@ impl HostClock {
     #[must_use]
     pub fn host_state(&self) -> HostState {
         HostState { clocksource: read_clocksource(), suspended_ns: self.suspended_ns() }
+    }
+
+    /// CLOCK_BOOTTIME − CLOCK_MONOTONIC, ns: time spent suspended. 0 for ever if the kernel lacks CLOCK_BOOTTIME.
+    ///
+    /// Cheap enough for every event: two readings of clocks. They are never taken at the same instant, so a difference
+    /// below [`SUSPEND_RESOLUTION_NS`] is reading noise, and the value stays what it was. The first reading is the
+    /// earlier one, so noise makes a sleep longer, never shorter: none is overlooked, and what looks like one is read
+    /// again with care.
+    #[must_use]
+    pub fn suspended_ns(&self) -> i64 {
+        let last = self.suspended_ns.load(Ordering::Relaxed);
+        if !self.has_boottime {
+            return last;
+        }
+        let monotonic = clock_ns(ClockId::CLOCK_MONOTONIC);
+        let boot = clock_ns(ClockId::CLOCK_BOOTTIME);
+        let at_most = boot.zip(monotonic).map(|(boot, monotonic)| boot.saturating_sub(monotonic));
+        if at_most.is_none_or(|at_most| is_same_sleep(at_most, last)) {
+            return last;
+        }
+        let now = after_look(last, read_suspended_ns());
+        self.suspended_ns.store(now, Ordering::Relaxed);
+        now
     }
 
     /// How many of the kernel's ns to sleep until `until`; 0 if that has passed.
@@ -112,19 +140,15 @@ impl HostClock {
         self.usual_width_ns = adapted(self.usual_width_ns, best.width_ns());
         best
     }
+}
 
-    /// Time spent suspended. The two clocks are never read at the same instant, so a difference that suspending cannot
-    /// explain is reading noise, and the value stays what it was.
-    fn suspended_ns(&self) -> i64 {
-        let last = self.suspended_ns.load(Ordering::Relaxed);
-        match read_suspended_ns() {
-            Some(now) if now.saturating_sub(last).saturating_abs() >= SUSPEND_RESOLUTION_NS => {
-                self.suspended_ns.store(now, Ordering::Relaxed);
-                now
-            }
-            _ => last,
-        }
-    }
+/// What to say after a careful look: a change that suspending cannot explain is none.
+fn after_look(last: i64, found: Option<i64>) -> i64 {
+    found.filter(|&found| !is_same_sleep(found, last)).unwrap_or(last)
+}
+
+fn is_same_sleep(one: i64, other: i64) -> bool {
+    one.saturating_sub(other).saturating_abs() < SUSPEND_RESOLUTION_NS
 }
 
 /// The usual width follows narrower readings at once and wider ones by a sixteenth: a host that has become slower must
@@ -394,6 +418,63 @@ mod tests {
     fn the_host_state_is_stable() {
         let clock = HostClock::new(None, false);
         assert_eq!(clock.host_state(), clock.host_state());
+    }
+
+    #[test]
+    fn time_asleep_changes_only_by_what_suspending_explains() {
+        const MS: i64 = 1_000_000;
+        assert_eq!(after_look(5 * MS, None), 5 * MS, "no CLOCK_BOOTTIME, or brackets too wide");
+        assert_eq!(after_look(5 * MS, Some(5 * MS + SUSPEND_RESOLUTION_NS - 1)), 5 * MS);
+        assert_eq!(after_look(5 * MS, Some(5 * MS - SUSPEND_RESOLUTION_NS + 1)), 5 * MS);
+        assert_eq!(after_look(5 * MS, Some(6 * MS)), 6 * MS);
+        assert_eq!(after_look(5 * MS, Some(4 * MS)), 4 * MS);
+    }
+
+    #[test]
+    fn a_sleep_since_the_last_look_is_seen_once() {
+        let clock = HostClock::new(None, false);
+        if !clock.has_boottime {
+            println!("skipped: no CLOCK_BOOTTIME");
+            return;
+        }
+        let asleep = clock.suspended_ns();
+        assert_eq!(clock.suspended_ns(), asleep, "nobody slept");
+        // As if the last look had been before a sleep of ten seconds.
+        clock.suspended_ns.store(asleep - 10 * NS_PER_S, Ordering::Relaxed);
+        let after = clock.suspended_ns();
+        assert!(is_same_sleep(after, asleep), "{after} {asleep}");
+        assert_eq!(clock.suspended_ns(), after);
+        assert_eq!(clock.host_state().suspended_ns, after);
+        // Noise below the resolution changes nothing.
+        clock.suspended_ns.store(after + SUSPEND_RESOLUTION_NS / 2, Ordering::Relaxed);
+        assert_eq!(clock.suspended_ns(), after + SUSPEND_RESOLUTION_NS / 2);
+    }
+
+    #[test]
+    fn without_boottime_nobody_ever_slept() {
+        let clock = HostClock { has_boottime: false, ..HostClock::new(None, false) };
+        assert_eq!(clock.suspended_ns(), 0);
+    }
+
+    /// What the shell pays per event and per reading: printed, since it is the machine's doing.
+    #[test]
+    #[ignore = "a measurement"]
+    fn costs() {
+        let mut clock = HostClock::new(None, true);
+        let mut per_call = |what: &str, call: &mut dyn FnMut(&mut HostClock)| {
+            let start = MonotonicRaw.now_ns();
+            (0..100_000).for_each(|_| call(&mut clock));
+            println!("{what}: {} ns", (MonotonicRaw.now_ns() - start) / 100_000);
+        };
+        per_call("suspended_ns", &mut |clock| {
+            std::hint::black_box(clock.suspended_ns());
+        });
+        per_call("kernel_rate", &mut |_| {
+            std::hint::black_box(kernel_rate());
+        });
+        per_call("cross", &mut |clock| {
+            std::hint::black_box(clock.cross());
+        });
     }
 
     #[test]

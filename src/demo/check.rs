@@ -12,6 +12,7 @@ use truebound_client::page::Publication;
 use crate::cli::CheckArgs;
 use crate::commands::{AnyReader, Failure, raw_ns};
 use crate::discipline::splitmix;
+use crate::log;
 use crate::recorder::Ns;
 
 /// How often a line is printed.
@@ -32,7 +33,7 @@ impl Truth {
         let half_width = (bound.theta_hi_ns - bound.theta_lo_ns) / 2;
         Truth {
             theta_ns: bound.theta_lo_ns.midpoint(bound.theta_hi_ns) - shift_ns,
-            doubt_ns: (half_width - claim_ns).clamp(0, 200),
+            doubt_ns: (half_width - claim_ns).max(0),
             utc_offset_ns: i64::from(publication.utc.offset_s) * 1_000_000_000,
         }
     }
@@ -60,7 +61,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<bool, Failure> {
     let start = Instant::now();
     let truth_page = AnyReader::open(&args.truth).map_err(|error| error.to_string())?;
     let publication = truth_page.publication().ok_or("the root has published nothing")?;
-    let truth = Truth::of(&publication, args.shift_ns, i64::MAX);
+    let truth = Truth::of(&publication, args.shift_ns, args.claim_ns);
     let mut tally = Tally::new();
     let end = start + Duration::from_nanos(args.duration_ns.unsigned_abs());
     let reader = loop {
@@ -77,10 +78,10 @@ pub(crate) fn check(args: &CheckArgs) -> Result<bool, Failure> {
         std::thread::sleep(Duration::from_micros(random % (2 * PAUSE_US)));
         if Instant::now() >= next_line {
             next_line += LINE;
-            println!("{}", tally.to_json(false));
+            log::print(tally.to_json(false));
         }
     }
-    println!("{}", tally.to_json(true));
+    log::print(tally.to_json(true));
     Ok(tally.violations == 0)
 }
 

@@ -18,8 +18,8 @@ use crate::leap::LeapTable;
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime, UtcTime};
 use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, ShortTime};
 
-/// Requests that may be unanswered at one time; the oldest is forgotten.
-const MAX_PENDING: usize = 8;
+/// Requests that may be unanswered at one time; the oldest is forgotten. Half a second at the fastest rate.
+const MAX_PENDING: usize = 64;
 /// Servers randomise the bits below their precision, and stamp with two clocks: so much disorder is no lie, ns.
 const STAMP_NOISE_NS: i64 = 2_000;
 /// Where the transmit cookie lies in a request.
@@ -91,14 +91,24 @@ pub enum Discard {
     TooDistant = 5,
     /// A kiss-o'-death.
     Kiss = 6,
+    /// Its timestamps are so near a leap second that they are ambiguous.
+    NearLeap = 7,
 }
 
 impl Discard {
     /// How many reasons there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// Their names, in order of their numbers.
-    pub const NAMES: [&'static str; Discard::COUNT] =
-        ["malformed", "not-an-answer", "wrong-origin", "bad-stamps", "unsynchronised", "too-distant", "kiss"];
+    pub const NAMES: [&'static str; Discard::COUNT] = [
+        "malformed",
+        "not-an-answer",
+        "wrong-origin",
+        "bad-stamps",
+        "unsynchronised",
+        "too-distant",
+        "kiss",
+        "near-leap",
+    ];
 }
 
 /// What came of a datagram.
@@ -293,6 +303,9 @@ impl Client {
         }
         if packet.receive == NtpTimestamp::ZERO || packet.transmit == NtpTimestamp::ZERO {
             return Err(Discard::BadStamps);
+        }
+        if [packet.receive, packet.transmit].iter().any(|t| context.leap.is_ambiguous(t.to_utc_near(context.pivot).0)) {
+            return Err(Discard::NearLeap);
         }
         let claim_ns = self.claim(packet, exact);
         if claim_ns > self.max_distance_ns {

@@ -18,6 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use truebound_core::Agent;
 use truebound_core::event::Event;
 use truebound_core::io::{AssociationId, HostState, Input, Output, Received, SocketId, Transmit};
+use truebound_core::leap::LeapTable;
 use truebound_core::settings::{Prefix, ServerSettings, Settings, SourceKind, SourceSettings};
 use truebound_core::time::{RawTime, RealTime};
 
@@ -561,12 +562,19 @@ pub(crate) fn root(shift_ns: i64, error_ns: i64) -> Settings {
 pub(crate) fn serving() -> Settings {
     let everybody = Prefix { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), bits: 0 };
     let server = ServerSettings { listen: Vec::new(), allow: vec![everybody], deny: Vec::new() };
-    Settings { server: Some(server), ..Settings::default() }
+    Settings { server: Some(server), ..basis() }
 }
 
 /// Follows these sources.
 pub(crate) fn following(sources: &[SourceSettings]) -> Settings {
-    Settings { sources: sources.to_vec(), ..Settings::default() }
+    Settings { sources: sources.to_vec(), ..basis() }
+}
+
+/// The defaults, with a list of leap seconds that reaches into the next century, and the operator's word that the
+/// oscillator is of its class whatever the kernel calls its clocksource.
+fn basis() -> Settings {
+    let leap = LeapTable::parse("#@ 6311433600\n2272060800 10\n3692217600 37\n").expect("a list of leap seconds");
+    Settings { leap, oscillator_is_stated: true, ..Settings::default() }
 }
 
 /// Host `index` as a source, believed to the nanosecond: no floor, the exact claim.
@@ -590,7 +598,8 @@ impl World {
         seed.fill_with(|| self.rng.next() as u8);
         let host = &mut self.hosts[index];
         host.agent = Agent::new(host.raw(t), settings, seed);
-        let restored = host.checker.page.as_ref().map(|page| Input::Restored { bound: page.bound, epoch: page.epoch });
+        let restored =
+            host.checker.page.as_ref().map(|page| Input::Restored { bound: Some(page.bound), epoch: page.epoch });
         let state = host.state;
         if let Some(restored) = restored.filter(|_| keeps_page) {
             self.handle(index, t, restored);
