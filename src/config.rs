@@ -486,6 +486,10 @@ fn read_sources(tables: &[Table<'_>]) -> Result<(Vec<SourceSettings>, u32), Conf
             return Err(name_entry.error(why, "give one of them another name = \"...\""));
         }
         read_source(table, &mut source)?;
+        if matches!(source.kind, SourceKind::Local { .. }) && tables.len() > 1 {
+            let why = "a host that defines time cannot follow other sources";
+            return Err(name_entry.error(why, "remove the other [[source]] tables, or this one"));
+        }
         name_lines.push(name_entry.line());
         members += if let SourceKind::Pool { count, .. } = source.kind { count.into() } else { 1 };
         sources.push(source);

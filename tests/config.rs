@@ -74,7 +74,10 @@ fn uncommented() -> (String, String, Vec<String>) {
 fn the_example_file_states_the_defaults() {
     assert_eq!(parse(EXAMPLE).as_ref(), Ok(&Config::default()));
     let (rest, virtual_table, sources) = uncommented();
-    assert_eq!(accepted(&rest), Config::default());
+    // With the defaults written out, the oscillator is stated: the one difference.
+    let mut stated = Config::default();
+    stated.settings.oscillator_is_stated = true;
+    assert_eq!(accepted(&rest), stated);
 
     let virtual_file = rest.replace("\"observe\"", "\"virtual\"") + &virtual_table;
     let virtual_config = accepted(&virtual_file);
@@ -88,7 +91,10 @@ fn the_example_file_states_the_defaults() {
     ];
     let names = ["time.example.net", "pool.example.net", "local"];
     let expected: Vec<_> = names.into_iter().zip(kinds).map(|(name, kind)| SourceSettings::new(name, kind)).collect();
-    assert_eq!(accepted(&sources.concat()).settings.sources, expected);
+    // The root of an isolated network is the only source.
+    let (others, root) = sources.split_at(2);
+    assert_eq!(accepted(&others.concat()).settings.sources, expected[..2]);
+    assert_eq!(accepted(&root.concat()).settings.sources, expected[2..]);
 }
 
 #[test]
@@ -184,12 +190,10 @@ fn every_key_reaches_its_setting() {
         [[source]]
         pool = "pool.example.net"
         count = 16
-        [[source]]
-        local = true
-        shift = "-5ms"
-        error = "0.1ms"
         "#,
     );
+    let root = accepted("[[source]]\nlocal = true\nshift = \"-5ms\"\nerror = \"0.1ms\"\n");
+    let [local] = &root.settings.sources[..] else { panic!("one source") };
     assert_eq!(config.agent.runtime_dir, PathBuf::from("/tmp/t"));
     assert_eq!(config.agent.journal, Some(PathBuf::from("j")));
     assert_eq!(config.agent.seed, None);
@@ -215,7 +219,7 @@ fn every_key_reaches_its_setting() {
         deny: vec![prefix("192.0.2.0", 24), prefix("2001:db8::1", 128)],
     };
     assert_eq!(settings.server, Some(server));
-    let [rack, pool, local] = &settings.sources[..] else { panic!("three sources") };
+    let [rack, pool] = &settings.sources[..] else { panic!("two sources") };
     let expected = SourceSettings {
         name: "rack".into(),
         kind: SourceKind::Server { host: "192.0.2.1".into(), port: 1123 },
@@ -650,7 +654,7 @@ fn mutate(text: &mut Vec<char>, random: &mut Random) {
 fn no_text_makes_it_panic_and_every_refusal_has_a_caret() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let (rest, virtual_table, sources) = uncommented();
-    let whole = rest.replace("\"observe\"", "\"virtual\"") + &virtual_table + &sources.concat();
+    let whole = rest.replace("\"observe\"", "\"virtual\"") + &virtual_table + &sources[..2].concat();
     let code: String = whole.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
     accepted(&code);
     println!("SEED={seed}");
@@ -676,4 +680,12 @@ fn no_text_makes_it_panic_and_every_refusal_has_a_caret() {
         }
     }
     assert!(legal > 500 && illegal > 500, "SEED={seed}: {legal} legal, {illegal} illegal");
+}
+
+#[test]
+fn a_host_that_defines_time_follows_nobody() {
+    let text = "[[source]]\nserver = \"a\"\n[[source]]\nlocal = true\n";
+    let error = Config::parse(text, Path::new("t.toml")).expect_err("two roots of time");
+    assert_eq!((error.line(), error.column()), (Some(4), Some(9)));
+    assert!(error.message().contains("cannot follow other sources"), "{error}");
 }
