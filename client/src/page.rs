@@ -35,7 +35,8 @@ pub const LAYOUT_VERSION: u64 = 1;
 pub const PAGE_WORDS: usize = 512;
 /// Size of the page in bytes.
 pub const PAGE_BYTES: usize = PAGE_WORDS * 8;
-/// How often a read starts again when publications keep overtaking it. The agent publishes at most every 100 µs.
+/// How often a read starts again when publications keep overtaking it. A publication takes an answer from the network,
+/// a read tens of nanoseconds.
 pub(crate) const MAX_TRIES: u32 = 1_000;
 
 /// Word numbers of the header.

@@ -106,7 +106,6 @@ reasons! {
     14 ClocksourceChanged "clocksource-changed" "the kernel changed its clocksource: raw time is another clock now";
     15 Suspended "suspended" "the host slept: raw time stood still";
     16 Restarted "restarted" "the agent restarted; the bound of the previous run still ages";
-    17 WaitingForProof "waiting-for-proof" "a source that contradicted itself has to be consistent for a while first";
     19 UnknownClocksource "unknown-clocksource" "the kernel's clocksource is not the TSC or the ARM counter, and no oscillator is stated for it";
     18 FrequencyAudit "frequency-audit" "the estimated frequency left the proved interval";
 }

@@ -122,17 +122,18 @@ impl Estimator {
         let outside_ns = lo_ns.saturating_sub(estimate.theta_ns).max(estimate.theta_ns.saturating_sub(hi_ns));
         let [slow, fast] = [region.omega_lo, region.omega_hi].map(|rate| FreqError::from_rate(rate).as_fraction());
         let omega = estimate.omega.as_fraction();
-        let is_outside = outside_ns > 0 || omega < slow || omega > fast;
-        if let Some(state) = self.state.as_mut().filter(|state| is_outside && now >= state.t && slow <= fast) {
-            let dt = to_f64(now.ns_since(state.t)) * 1e-9;
-            let (p00, _, p11) = state.predicted_covariance(dt);
-            let (half_theta, half_omega) = (to_f64(hi_ns.saturating_sub(lo_ns)) * 0.5e-9, (fast - slow) / 2.0);
-            state.t = now;
-            state.base_ns = estimate.theta_ns.clamp(lo_ns, hi_ns);
-            state.theta = 0.0;
+        let Some(state) = self.state.as_mut().filter(|state| now >= state.t && slow <= fast) else { return 0 };
+        if omega < slow || omega > fast {
             state.omega = omega.clamp(slow, fast);
-            (state.p00, state.p01, state.p11) =
-                (p00.max(half_theta * half_theta), 0.0, p11.max(half_omega * half_omega));
+            state.p11 = state.p11.max((fast - slow) * (fast - slow) / 4.0);
+        }
+        if outside_ns > 0 {
+            // The state stays at its own instant, the last exchange's: only what it says of `now` moves.
+            let moved_ns = to_i64((state.omega * to_f64(now.ns_since(state.t))).round());
+            let half_width = to_f64(hi_ns.saturating_sub(lo_ns)) * 0.5e-9;
+            state.base_ns = estimate.theta_ns.clamp(lo_ns, hi_ns).saturating_sub(moved_ns);
+            state.theta = 0.0;
+            state.p00 = state.p00.max(half_width * half_width);
         }
         outside_ns.max(0)
     }

@@ -456,27 +456,6 @@ mod tests {
         assert_eq!(clock.suspended_ns(), 0);
     }
 
-    /// What the shell pays per event and per reading: printed, since it is the machine's doing.
-    #[test]
-    #[ignore = "a measurement"]
-    fn costs() {
-        let mut clock = HostClock::new(None, true);
-        let mut per_call = |what: &str, call: &mut dyn FnMut(&mut HostClock)| {
-            let start = MonotonicRaw.now_ns();
-            (0..100_000).for_each(|_| call(&mut clock));
-            println!("{what}: {} ns", (MonotonicRaw.now_ns() - start) / 100_000);
-        };
-        per_call("suspended_ns", &mut |clock| {
-            std::hint::black_box(clock.suspended_ns());
-        });
-        per_call("kernel_rate", &mut |_| {
-            std::hint::black_box(kernel_rate());
-        });
-        per_call("cross", &mut |clock| {
-            std::hint::black_box(clock.cross());
-        });
-    }
-
     #[test]
     fn long_clocksource_names_stay_distinct() {
         assert_eq!(sixteen_bytes(b"tsc"), *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0");

@@ -122,7 +122,8 @@ impl Tally {
         }
         self.half_width.record(half_width);
         let middle = true_before.midpoint(true_after);
-        let to_edge = (latest - middle).min(middle - earliest);
+        // Of the instants between the two readings the one that suits best, as above: a pause there is no error.
+        let to_edge = (latest - true_before).min(true_after - earliest);
         #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
         let percent = 100.0 * to_edge as f64 / half_width.max(1) as f64;
         self.least_edge_percent = self.least_edge_percent.min(percent);
