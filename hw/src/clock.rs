@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
+use truebound_client::bound::RATE_BITS;
 use truebound_client::clock::{MonotonicRaw, RawClock, VirtualClock};
 use truebound_core::io::{CrossReading, HostState, KernelRate};
 use truebound_core::time::{NS_PER_S, RawTime, RealTime};
@@ -65,12 +66,15 @@ impl HostClock {
     /// CLOCK_REALTIME against raw time.
     ///
     /// The rate is read around the triple, and unknown if somebody changed it meanwhile; the step watch is read last:
-    /// what happened to the clock before the triple is told with it. The rate is the kernel's word, so against CLOCK_MONOTONIC_RAW: a virtual clock's own deviation (some ppm) is not
-    /// in it. It stays exactly the same for as long as nobody steers, which the core relies on.
+    /// what happened to the clock before the triple is told with it. The rate is the kernel's word, so against
+    /// CLOCK_MONOTONIC_RAW: a virtual clock's own deviation is not in it, and one of more than some ppm, which the
+    /// core's margin does not cover, makes it unknown. It stays exactly the same for as long as nobody steers, which the
+    /// core relies on.
     pub fn cross(&mut self) -> CrossReading {
         let rate_before = kernel_rate();
         let triple = self.narrowest_triple();
-        let rate = if kernel_rate() == rate_before { rate_before } else { KernelRate::Unknown };
+        let is_known = kernel_rate() == rate_before && !self.virtual_clock.is_some_and(runs_far_off);
+        let rate = if is_known { rate_before } else { KernelRate::Unknown };
         let was_set = self.step_watch.as_mut().is_some_and(StepWatch::fired);
         let before = self.raw(triple.before_ns);
         // f is floored twice, so it may fall by 1 ns where it should stand still.
@@ -183,6 +187,12 @@ impl Triple {
 fn clock_ns(clock: ClockId) -> Option<i64> {
     let now = clock_gettime(clock).ok()?;
     Some(now.tv_sec().saturating_mul(NS_PER_S).saturating_add(now.tv_nsec()))
+}
+
+/// Does a virtual clock leave CLOCK_MONOTONIC_RAW by more than 50 ppm? The core allows 600, adjtime(3) takes 500.
+fn runs_far_off(clock: VirtualClock) -> bool {
+    const MOST: u64 = 50 * (1 << RATE_BITS) / 1_000_000;
+    clock.freq.unsigned_abs().saturating_add(clock.wander.unsigned_abs()) > MOST
 }
 
 /// How fast CLOCK_REALTIME runs, by adjtimex(2).
