@@ -79,7 +79,8 @@ pub(crate) struct Shell {
     agent: Agent,
     clock: HostClock,
     sockets: Sockets,
-    batch: Batch,
+    /// The buffers of the last batch, while nobody reads them.
+    batch: Option<Batch>,
     publisher: Option<Publisher>,
     last_publication: Option<Box<Publication>>,
     pub(crate) discipline: Option<VirtualDiscipline>,
@@ -137,7 +138,7 @@ impl Shell {
             host: clock.host_state(),
             clock,
             sockets,
-            batch: Batch::new(BATCH),
+            batch: None,
             publisher,
             last_publication: None,
             recorder: Recorder::new(),
@@ -310,12 +311,14 @@ impl Shell {
     fn receive(&mut self, id: SocketId) -> std::io::Result<()> {
         let Some(watched) = self.sockets.get_mut(id) else { return Err(ErrorKind::WouldBlock.into()) };
         let local = watched.local.filter(|_| matches!(id, SocketId::Client(_)));
-        if watched.get().receive(&mut self.batch)? == 0 {
-            return Err(ErrorKind::WouldBlock.into());
+        let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(BATCH));
+        let received = watched.get().receive(&mut batch);
+        if !matches!(received, Ok(1..)) {
+            self.batch = Some(batch);
+            return Err(received.err().unwrap_or_else(|| ErrorKind::WouldBlock.into()));
         }
         let user_after = self.clock.raw_now();
         self.cross();
-        let batch = std::mem::replace(&mut self.batch, Batch::new(1));
         for datagram in batch.datagrams().filter(|datagram| !datagram.truncated) {
             let received = Received {
                 socket: id,
@@ -327,7 +330,7 @@ impl Shell {
             };
             self.step(Input::Received(received), "");
         }
-        self.batch = batch;
+        self.batch = Some(batch);
         Ok(())
     }
 

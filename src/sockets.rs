@@ -64,7 +64,10 @@ impl Drop for Watched {
 }
 
 impl Watched {
-    #[expect(deprecated, reason = "sound for a type that owns its descriptor; the successor is unsafe to call")]
+    #[expect(
+        deprecated,
+        reason = "sound for a type that owns its descriptor; the successor asks the caller to promise it"
+    )]
     fn new(id: SocketId, socket: StampSocket, ready: UnboundedSender<SocketId>) -> io::Result<Self> {
         let socket = Rc::new(AsyncFd::with_interest(socket, Interest::READABLE | Interest::ERROR)?);
         Ok(Watched::watch(id, socket, ready))

@@ -11,6 +11,7 @@ use truebound_client::bound::Bound;
 use crate::io::{
     AssociationId, Control, CrossReading, HostState, Input, KernelRate, Output, Received, SocketId, TxToken,
 };
+use crate::settings::{FNV_OFFSET, fnv1a};
 use crate::time::{RawTime, RealTime};
 
 const MAGIC: [u8; 4] = *b"TBJ2";
@@ -118,16 +119,14 @@ pub struct Digest(u64);
 
 impl Default for Digest {
     fn default() -> Self {
-        Digest(0xcbf2_9ce4_8422_2325)
+        Digest(FNV_OFFSET)
     }
 }
 
 impl Digest {
     /// Adds an output.
     pub fn add(&mut self, output: &Output) {
-        for byte in format!("{output:?}\n").bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        self.0 = fnv1a(self.0, format!("{output:?}\n").bytes());
     }
 
     /// The digest so far.

@@ -34,13 +34,16 @@ impl Settings {
     #[must_use]
     pub fn digest(&self) -> u64 {
         let basis = format!("{:?}", (&self.oscillator, &self.bound, &self.sources, self.max_liars));
-        fnv1a(basis.bytes())
+        fnv1a(FNV_OFFSET, basis.bytes())
     }
 }
 
-/// FNV-1a, 64 bits: equal for equal bytes on every machine. Not for adversaries.
-pub(crate) fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+/// Where [`fnv1a`] begins.
+pub(crate) const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Goes on with an FNV-1a, 64 bits: equal for equal bytes on every machine. Not for adversaries.
+pub(crate) fn fnv1a(hash: u64, bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A1: what the oscillator under raw time can do.

@@ -79,6 +79,8 @@ pub(crate) struct Findings {
     pub(crate) regions: BTreeMap<AssociationId, Region>,
     /// The association that carries the estimate.
     pub(crate) best: Option<AssociationId>,
+    /// For whom each association speaks.
+    voices: BTreeMap<AssociationId, Group>,
 }
 
 /// The state that outlives one synthesis.
@@ -164,7 +166,7 @@ impl Synthesis {
         Limits { wander: self.wander(settings), omega: settings.oscillator.freq_limit.as_fraction() }
     }
 
-    fn composer(&self, settings: &Settings) -> Composer {
+    pub(crate) fn composer(&self, settings: &Settings) -> Composer {
         let oscillator =
             crate::settings::Oscillator { wander_per_s: self.wander_per_s(settings), ..settings.oscillator };
         Composer { oscillator, settings: settings.bound }
@@ -215,7 +217,7 @@ impl Synthesis {
     /// Each association's verdict on itself, by group.
     fn hear(&mut self, world: &mut World<'_>) -> BTreeMap<Group, Option<Region>> {
         let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
-        let voices = voices(world.associations, world.settings);
+        self.findings.voices = voices(world.associations, world.settings);
         let mut groups = missing_groups(world.settings, world.associations);
         let mut contradicted = 0;
         let mut by_ns_max = 0;
@@ -246,7 +248,7 @@ impl Synthesis {
                     groups.entry(silent).or_insert(None);
                 }
                 Verdict::Region(region) => {
-                    let group = voices.get(&association.id).cloned().unwrap_or_else(|| silent.clone());
+                    let group = self.findings.voices.get(&association.id).cloned().unwrap_or(silent);
                     let entry = groups.entry(group.clone()).or_insert(None);
                     *entry = Some(entry.map_or(region, |other| other.hull(region)));
                     self.findings.regions.insert(association.id, region);
@@ -482,11 +484,10 @@ impl Synthesis {
     /// The region from user stamps alone needs no assumption about stamps, so it must contain the tighter one.
     fn audit_kernel_free(&mut self, world: &mut World<'_>, region: &Region) {
         let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
-        let voices = voices(world.associations, world.settings);
         let mut groups: BTreeMap<Group, Region> = BTreeMap::new();
         for association in world.associations.iter_mut().filter(|a| self.findings.regions.contains_key(&a.id)) {
             if let Verdict::Region(free) = association.kernel_free_verdict(world.now, &limits, memory_ns) {
-                let group = voices.get(&association.id).cloned().unwrap_or(Group::Missing(association.source, 0));
+                let Some(group) = self.findings.voices.get(&association.id).cloned() else { continue };
                 groups.entry(group).and_modify(|known| *known = known.hull(free)).or_insert(free);
             }
         }

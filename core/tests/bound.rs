@@ -18,6 +18,7 @@ use truebound_client::{Reason, Status};
 use truebound_core::association::ntp::Discard;
 use truebound_core::event::{Audit, Event};
 use truebound_core::io::{Control, Input};
+use truebound_core::leap::LeapTable;
 use truebound_core::report::Standing;
 use truebound_core::settings::{Settings, SourceSettings};
 use truebound_core::wire::ntp::{self, ExactClaim, ShortTime};
@@ -450,6 +451,40 @@ fn one_liar_among_three_is_outvoted() {
         assert_sound(&world, client, seed);
         let page = world.checker(client).page.as_ref().expect("published");
         assert_eq!((page.status, page.reason), (Status::Locked, Reason::Majority), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_clocksource_that_nobody_vouched_for_gives_no_bound() {
+    for (is_stated, status) in [(true, Status::Locked), (false, Status::FreeRunning)] {
+        let change = |settings: &mut Settings| settings.oscillator_is_stated = is_stated;
+        let (mut world, client) = pair(1, US, 0.0, HostSpec::CLIENT, change);
+        world.run_s(30);
+        assert_eq!(world.checker(client).status(), Some(Status::Locked), "the TSC needs no word");
+        world.change_clocksource(client, ClockSpec::ppm(10));
+        world.run_s(30);
+        assert_eq!(world.checker(client).status(), Some(status), "stated: {is_stated}");
+        assert_eq!(world.checker(client).violations, 0);
+    }
+}
+
+#[test]
+fn a_leap_second_that_the_table_announces_moves_nothing() {
+    let leap_ntp_s = TODAY_UNIX_S + 2_208_988_800 + 60;
+    let text = format!("#@ 6311433600\n3692217600 37\n{leap_ntp_s} 38\n");
+    let leap = LeapTable::parse(&text).expect("a list of leap seconds");
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        let server = world.add(HostSpec::ROOT, Settings { leap: leap.clone(), ..root(0, 20 * US) });
+        let follow = Settings { leap: leap.clone(), ..following(&[source(server)]) };
+        let client = world.add(HostSpec::CLIENT, follow);
+        world.run_s(120);
+        let report = world.report(client);
+        assert_eq!(report.status, Status::Locked, "seed {seed}");
+        assert!(report.sources[0].counters.discarded[Discard::NearLeap as usize] > 0, "seed {seed}");
+        assert_sound(&world, client, seed);
+        assert_calm(&world, client, seed);
+        assert_eq!(world.checker(client).page.as_ref().map(|page| page.utc.offset_s), Some(38), "seed {seed}");
     }
 }
 

@@ -8,7 +8,6 @@ use crate::report::{AgentReport, SourceReport, Standing};
 use crate::settings::{Settings, SourceSettings};
 use crate::synthesis::{follows_us, group_of};
 use crate::time::RawTime;
-use crate::units::to_i64;
 
 impl Agent {
     /// The settings in force.
@@ -43,7 +42,7 @@ impl Agent {
         let path_ns = best.and_then(|best| best.estimator.least_strip_ns()).map_or(0, |strip| strip / 2);
         let claim_ns = best.map_or(0, |best| best.upstream.claim_ns);
         let cpu_ns = self.settings.bound.cpu_error_ns;
-        let phase_ns = to_i64((self.settings.oscillator.phase_noise_s * 1e9 / 16.0).ceil());
+        let phase_ns = self.synthesis.composer(&self.settings).phase_ns();
         let wander_ns = half_width_ns - path_ns - claim_ns - cpu_ns - phase_ns;
         Terms { path_ns, claim_ns, cpu_ns, phase_ns, wander_ns }
     }
