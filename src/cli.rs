@@ -89,13 +89,7 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Feed a recorded journal to the core and compare its outputs, byte for byte
-    Replay {
-        /// The journal
-        journal: PathBuf,
-        /// Print a JSON object instead of text
-        #[arg(long)]
-        json: bool,
-    },
+    Replay(ReplayArgs),
     /// Reads the page and compares with truth; used by `demo` and the tests
     #[command(hide = true)]
     Check(CheckArgs),
@@ -155,6 +149,25 @@ pub(crate) enum DemoFault {
     HalfWidth,
     /// The only server lies by twice the half-width
     LyingServer,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReplayArgs {
+    /// The journal
+    pub(crate) journal: PathBuf,
+    /// Print a JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the one-way delays here, as a link for the simulator (queue.trace.file)
+    ///
+    /// Lines t_s,forward_ns,back_ns, one per complete exchange. The sum of both delays is measured; its division rests on
+    /// the agent's estimate of the time, which assumes that the shortest path is as long there as back. Exchanges before
+    /// the estimate had converged (standard uncertainty above twice the median of the recording) are left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) delays: Option<PathBuf>,
+    /// Whose delays; without it, of the association with the most exchanges
+    #[arg(long, value_name = "NAME", requires = "delays")]
+    pub(crate) source: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

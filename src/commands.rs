@@ -164,14 +164,17 @@ pub(crate) fn ask(runtime_dir: &Path, request: &Value) -> Result<Value, Failure>
 /// `truebound status`.
 pub(crate) fn status(running: &Running) -> Result<bool, Failure> {
     let value = ask(&running.runtime_dir, &json!({ "command": "status" }))?;
-    print(running.json, &value, || status_text(&value));
+    let sources = ask(&running.runtime_dir, &json!({ "command": "sources" }))?;
+    print(running.json, &value, || status_text(&value, &sources));
     Ok(true)
 }
 
-fn status_text(value: &Value) -> String {
+fn status_text(value: &Value, sources: &Value) -> String {
     let ns = |key: &Value| key.as_i64().map_or("none".to_owned(), |ns| show_ns(ns.unsigned_abs()));
     let word = |key: &str| value[key].as_str().unwrap_or("none").to_owned();
     let terms = &value["terms_ns"];
+    let carrier = sources.as_array().into_iter().flatten().find(|source| source["carries"] == true);
+    let pure = carrier.map_or("-".to_owned(), |source| percent(&source["pure_ratio"]));
     let ppm = |key: &Value| key.as_f64().map_or("unknown".to_owned(), |ppm| format!("{ppm:+.3} ppm"));
     [
         format!("status      {} ({}: {})", word("status"), word("reason"), word("meaning")),
@@ -190,7 +193,7 @@ fn status_text(value: &Value) -> String {
             ppm(&value["freq_bound_ppm"][0]),
             ppm(&value["freq_bound_ppm"][1]),
         ),
-        format!("source      {}", word("source")),
+        format!("source      {} (pure {pure})", word("source")),
         format!(
             "groups      {} configured, {} answering, {} may lie",
             value["groups"]["configured"], value["groups"]["answering"], value["groups"]["max_liars"]
@@ -198,6 +201,11 @@ fn status_text(value: &Value) -> String {
         format!("epoch       {}", value["epoch"]),
     ]
     .join("\n")
+}
+
+/// A share, in percent.
+fn percent(share: &Value) -> String {
+    share.as_f64().map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0))
 }
 
 /// `truebound sources`.
@@ -210,14 +218,14 @@ pub(crate) fn sources(running: &Running) -> Result<bool, Failure> {
 /// A table of sources.
 pub(crate) fn sources_text(value: &Value) -> String {
     let mut text = format!(
-        "  {:<20} {:<22} {:<11} {:>3} {:>6} {:>11} {:>11} {:>11} {:>11} {:<6}\n",
-        "name", "address", "status", "st", "reach", "offset", "round trip", "claim", "half-width", "stamps"
+        "  {:<20} {:<22} {:<11} {:>3} {:>6} {:>11} {:>11} {:>11} {:>11} {:>6} {:<6}\n",
+        "name", "address", "status", "st", "reach", "offset", "round trip", "claim", "half-width", "pure", "stamps"
     );
     let signed = |key: &Value| key.as_i64().map_or("-".to_owned(), show_signed_ns);
     let ns = |key: &Value| key.as_i64().map_or("-".to_owned(), |ns| show_ns(ns.unsigned_abs()));
     for source in value.as_array().into_iter().flatten() {
         text += &format!(
-            "{} {:<20} {:<22} {:<11} {:>3} {:>6} {:>11} {:>11} {:>11} {:>11} {:<6}\n",
+            "{} {:<20} {:<22} {:<11} {:>3} {:>6} {:>11} {:>11} {:>11} {:>11} {:>6} {:<6}\n",
             if source["carries"] == true { '*' } else { ' ' },
             source["name"].as_str().unwrap_or("-"),
             source["address"].as_str().unwrap_or("-"),
@@ -228,6 +236,7 @@ pub(crate) fn sources_text(value: &Value) -> String {
             ns(&source["delay_ns"]),
             ns(&source["claim_ns"]),
             ns(&source["half_width_ns"]),
+            percent(&source["pure_ratio"]),
             source["stamps"].as_str().unwrap_or("-"),
         );
     }

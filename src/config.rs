@@ -18,6 +18,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
+use truebound_core::estimate::Filter;
 use truebound_core::leap::LeapTable;
 use truebound_core::settings::{
     BoundSettings, Discipline, Oscillator, ServerSettings, ServoSettings, Settings, SourceKind, SourceSettings,
@@ -56,7 +57,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 10] = [
     ("bound", &["cpu-error", "max-holdover", "publish-interval", "memory"]),
     ("selection", &["max-liars"]),
     ("servo", &["time-constant", "max-slew", "step-threshold"]),
-    ("stamps", &["kernel", "watch-steps"]),
+    ("stamps", &["kernel", "watch-steps", "error"]),
     ("server", &["enabled", "listen", "allow", "deny"]),
     ("leap", &["file"]),
     (
@@ -71,6 +72,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 10] = [
             "burst",
             "interleaved",
             "pairs",
+            "filter",
             "trust",
             "group",
             "claim-floor",
@@ -224,6 +226,7 @@ impl Config {
                 oscillator,
                 bound: read_bound(&root.table("bound")?)?,
                 sources,
+                stamp_error_ns: root.table("stamps")?.get("error", duration(0, MS))?.unwrap_or_default(),
                 max_liars: read_max_liars(&root.table("selection")?, members)?,
                 server: read_server(&root.table("server")?)?,
                 discipline,
@@ -534,7 +537,7 @@ fn read_kind<'a>(table: &Table<'a>) -> Result<(Entry<'a>, SourceSettings), Confi
 /// Keys that would be ignored on this kind of source.
 fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigError> {
     const NETWORK: [&str; 2] = ["server", "pool"];
-    const KEYS: [(&str, &[&str]); 10] = [
+    const KEYS: [(&str, &[&str]); 11] = [
         ("count", &["pool"]),
         ("shift", &["local"]),
         ("error", &["local"]),
@@ -543,6 +546,7 @@ fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigErro
         ("burst", &NETWORK),
         ("interleaved", &NETWORK),
         ("pairs", &NETWORK),
+        ("filter", &NETWORK),
         ("agent", &NETWORK),
         ("max-distance", &NETWORK),
     ];
@@ -557,6 +561,8 @@ fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigErro
 }
 
 fn read_source(table: &Table<'_>, source: &mut SourceSettings) -> Result<(), ConfigError> {
+    const FILTERS: [(&str, Filter); 3] =
+        [("adaptive", Filter::Adaptive), ("separator", Filter::Separator), ("coded", Filter::Coded)];
     /// 128 requests a second: more is a flood.
     const SHORTEST_POLL_NS: i64 = S / 128;
     table.set("poll-min", &mut source.poll_min_ns, duration(SHORTEST_POLL_NS, DAY))?;
@@ -564,6 +570,13 @@ fn read_source(table: &Table<'_>, source: &mut SourceSettings) -> Result<(), Con
     table.set("burst", &mut source.burst, integer(0, 16))?;
     table.set("interleaved", &mut source.interleaved, boolean)?;
     table.set("pairs", &mut source.pairs, boolean)?;
+    table.set("filter", &mut source.filter, choice(&FILTERS))?;
+    if let Some(entry) = table.entry("filter").filter(|_| source.filter == Filter::Coded && source.pairs == Some(false))
+    {
+        return Err(
+            entry.error("needs pairs, which are switched off", "remove pairs = false, or choose another filter")
+        );
+    }
     table.set("trust", &mut source.trust, boolean)?;
     table.set("group", &mut source.group, word)?;
     table.set("claim-floor", &mut source.claim_floor_ns, duration(0, 10 * S))?;

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Wait { running, max_error, timeout } => commands::wait(&running, max_error, timeout),
         Command::Control { running, action } => commands::control(&running, &action),
         Command::Probe { hosts, json, duration } => probe(&hosts, json, duration),
-        Command::Replay { journal, json } => replay::run(&journal, json),
+        Command::Replay(args) => replay::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -68,6 +68,7 @@ fn source(source: &SourceReport) -> Value {
         "offset_ns": source.offset_ns,
         "delay_ns": source.delay_ns,
         "delay_min_ns": source.delay_min_ns,
+        "pure_ratio": source.pure_ratio,
         "claim_ns": source.claim_ns,
         "half_width_ns": source.half_width_ns,
         "stamps": if source.has_kernel_stamps { "kernel" } else { "user" },

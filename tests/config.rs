@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, ROOT, TABLES, VirtualClockConfig};
+use truebound_core::estimate::Filter;
 use truebound_core::leap::LeapTable;
 use truebound_core::settings::{Discipline, Oscillator, Prefix, ServerSettings, Settings, SourceKind, SourceSettings};
 use truebound_core::units::FreqError;
@@ -169,6 +170,7 @@ fn every_key_reaches_its_setting() {
         [stamps]
         kernel = false
         watch-steps = false
+        error = "1us"
         [server]
         enabled = true
         listen = ["127.0.0.1:0"]
@@ -182,6 +184,7 @@ fn every_key_reaches_its_setting() {
         burst = 0
         interleaved = false
         pairs = false
+        filter = "separator"
         trust = true
         group = "gps"
         claim-floor = "25us"
@@ -208,7 +211,7 @@ fn every_key_reaches_its_setting() {
     assert_eq!(settings.oscillator, oscillator);
     assert_eq!((settings.bound.cpu_error_ns, settings.bound.max_holdover_ns), (1_000, 7_200_000_000_000));
     assert_eq!((settings.bound.publish_interval_ns, settings.bound.memory_ns), (500_000_000, 600_000_000_000));
-    assert_eq!(settings.max_liars, Some(2));
+    assert_eq!((settings.max_liars, settings.stamp_error_ns), (Some(2), 1_000));
     assert_eq!((settings.servo.time_constant_ns, settings.servo.step_threshold_ns), (500_000_000, 10_000_000));
     assert_eq!(settings.servo.max_slew, FreqError::from_ppm(100.0));
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
@@ -228,6 +231,7 @@ fn every_key_reaches_its_setting() {
         burst: 0,
         interleaved: false,
         pairs: Some(false),
+        filter: Filter::Separator,
         trust: true,
         group: Some("gps".into()),
         claim_floor_ns: Some(25_000),
@@ -280,6 +284,15 @@ const REFUSALS: &[Refusal] = &[
     ("[source]\nserver = \"a\"", 1, 1, "[source]", "not a list of tables", "write [[source]]"),
     ("source = [1]", 1, 11, "1", "not a list of tables", "write [[source]]"),
     ("[bound]\nmemory = 16", 2, 10, "16", "expected a duration, found an integer", "for example \"16s\""),
+    (
+        "[[source]]\nserver = \"a\"\npairs = false\nfilter = \"coded\"",
+        4,
+        10,
+        "\"coded\"",
+        "needs pairs",
+        "remove pairs",
+    ),
+    ("[[source]]\nserver = \"a\"\nfilter = \"median\"", 3, 10, "\"median\"", "unknown value", "\"adaptive\""),
     ("[stamps]\nkernel = \"yes\"", 2, 10, "\"yes\"", "expected a boolean, found a string", "true or false"),
     ("journal = true", 1, 11, "true", "expected a string, found a boolean", "quotes"),
     ("journal = \"\"", 1, 11, "\"\"", "empty", "remove the line"),

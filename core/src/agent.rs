@@ -54,6 +54,10 @@ pub struct Agent {
     next_association: u32,
     status: (Status, Reason),
     next_publication: RawTime,
+    /// [`Settings::digest`] of the settings in force: it costs more than a publication.
+    assumptions: u64,
+    /// Exchanges are kept for [`Agent::take_exchanges`].
+    is_tapped: bool,
 }
 
 /// When to look up a source's name (again).
@@ -88,7 +92,10 @@ impl Agent {
             next_association: 0,
             status: (Status::Starting, Reason::NoAnswerYet),
             next_publication: now.plus_ns(settings.bound.publish_interval_ns),
+            assumptions: 0,
+            is_tapped: false,
         };
+        agent.settings_changed();
         agent.outputs.push_back(Output::ReadCross);
         for source in settings.sources {
             agent.add_source(source);
@@ -148,6 +155,7 @@ impl Agent {
     fn add_source(&mut self, source: SourceSettings) {
         let index = u32::try_from(self.settings.sources.len()).unwrap_or(u32::MAX);
         self.settings.sources.push(source);
+        self.settings_changed();
         self.names.push(NameLookup::IDLE);
         self.start_source(index);
     }
@@ -178,7 +186,9 @@ impl Agent {
         let Some(line) = self.settings.sources.get(source as usize) else { return };
         let id = AssociationId(self.next_association);
         self.next_association += 1;
-        self.associations.push(Association::new(self.now, id, source, address, line));
+        let mut association = Association::new(self.now, id, source, address, line, self.settings.stamp_error_ns);
+        association.exchanges = self.is_tapped.then(Vec::new);
+        self.associations.push(association);
         self.events.push(Event::Added { association: id, name: line.name.clone(), address });
     }
 
@@ -267,7 +277,7 @@ impl Agent {
 
     fn request(&mut self, index: usize) {
         let association = &mut self.associations[index];
-        let (data, sequence) = association.client.request(&mut self.rng);
+        let (data, sequence) = association.client.request(association.pair, &mut self.rng);
         self.outputs.push_back(Output::Transmit(Transmit {
             socket: SocketId::Client(association.id),
             to: association.address,
@@ -327,7 +337,7 @@ impl Agent {
     }
 
     fn adapt_poll(&mut self, id: AssociationId) {
-        let (growth, region) = (self.synthesis.growth_per_s_ns(), self.synthesis.findings.regions.get(&id));
+        let (growth, region) = (self.synthesis.growth_per_s_ns(), self.synthesis.findings.regions.get(id));
         let half_width_ns = region.map_or(0, Region::half_width_ns);
         if let Some(association) = self.associations.iter_mut().find(|a| a.id == id) {
             association.adapt_poll(half_width_ns, growth);
@@ -481,9 +491,16 @@ impl Agent {
         }
     }
 
+    /// What is derived from the settings and kept.
+    fn settings_changed(&mut self) {
+        self.assumptions = self.settings.digest();
+        self.synthesis.forget_roster();
+    }
+
     /// Keeps what did not change. Anything but a mere addition starts a new epoch: what was published relied on it.
     fn reconfigured(&mut self, settings: Settings) {
         let old = std::mem::replace(&mut self.settings, settings);
+        self.settings_changed();
         if self.settings.server != old.server {
             self.responder = self.settings.server.clone().map(Responder::new);
         }
@@ -525,9 +542,8 @@ impl Agent {
             self.synthesis.previous = None;
             return self.publish();
         }
-        let own_addresses = self.own_addresses();
         let mut world = World {
-            own_addresses: &own_addresses,
+            asked_at: self.responder.as_ref().map(|responder| &responder.asked_at),
             now: self.now,
             settings: &self.settings,
             associations: &mut self.associations,
@@ -548,6 +564,9 @@ impl Agent {
     }
 
     fn steer(&mut self) {
+        if self.servo.is_none() {
+            return;
+        }
         let (now, estimate) = (self.now, self.estimate());
         if let (Some(servo), Some(estimate)) = (&mut self.servo, estimate) {
             let action = servo.update(now, &estimate);
@@ -561,18 +580,6 @@ impl Agent {
     /// The best source's estimate, kept inside the bound.
     fn estimate(&self) -> Option<Estimate> {
         self.estimate_at(self.now)
-    }
-
-    fn estimate_at(&self, now: RawTime) -> Option<Estimate> {
-        let edges = self.synthesis.previous?.edges_at(now.as_ns()).ok()?;
-        let best = self.best();
-        let middle = edges.lo_ns.saturating_add(edges.hi_ns.saturating_sub(edges.lo_ns) / 2);
-        let estimate = match (best.and_then(|best| best.estimator.at(now)), self.local) {
-            (Some(estimate), _) => estimate,
-            (None, Some(_)) => Estimate { theta_ns: middle, ..Estimate::exact() },
-            (None, None) => return None,
-        };
-        Some(Estimate { theta_ns: estimate.theta_ns.clamp(edges.lo_ns, edges.hi_ns), ..estimate })
     }
 
     fn publish(&mut self) {
@@ -601,9 +608,9 @@ impl Agent {
 
     fn publish_as(&mut self, status: Status, reason: Reason) {
         let bound = self.synthesis.previous.filter(|_| status.has_bound());
-        let estimate = self.estimate().filter(|_| bound.is_some());
         let oscillator = self.settings.oscillator;
         let edges = bound.and_then(|bound| bound.edges_at(self.now.as_ns()).ok());
+        let estimate = edges.and_then(|edges| self.estimate_within(self.now, edges));
         let middle_ns = edges.map_or(0, |edges| edges.lo_ns.midpoint(edges.hi_ns));
         let theta_ns = estimate.map_or(middle_ns, |estimate| estimate.theta_ns);
         // A reader must know the offset before a leap for as long as the leap may still be ahead: the lower edge decides.
@@ -633,7 +640,7 @@ impl Agent {
             estimate_omega: estimate.map_or(0, |estimate| estimate.omega.to_rate_down()),
             estimate_sigma_ns: estimate.map_or(0, |estimate| estimate.theta_sigma_ns),
             source,
-            assumptions: self.settings.digest(),
+            assumptions: self.assumptions,
             groups: (count(self.synthesis.findings.groups), count(self.synthesis.findings.live_groups)),
         })));
     }

@@ -15,6 +15,7 @@
 //! process that does that is outside assumption A3.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::io::{CrossReading, KernelRate};
 use crate::time::{RawSpan, RawTime, RealTime};
@@ -40,12 +41,10 @@ pub(crate) enum Mapped {
     Contradicted,
 }
 
-/// The readings around a stamp.
-struct Around<'a> {
-    used: Vec<&'a CrossReading>,
-    /// Least and greatest rate of REALTIME from the first of them to the last, those between included.
-    rates: (f64, f64),
-    was_set: bool,
+/// The readings around a stamp, by their places: the used ones before and after it.
+struct Around {
+    before: Range<usize>,
+    after: Range<usize>,
 }
 
 /// Recent readings of REALTIME against raw time, oldest first.
@@ -75,16 +74,17 @@ impl Correlation {
 
     /// Where in raw time `stamp` was taken, knowing from user-space readings that it was in `user`.
     pub(crate) fn map(&self, stamp: RealTime, user: RawSpan) -> Mapped {
-        let Around { used, rates, was_set } = self.around(user);
-        let is_before = |reading: &&CrossReading| reading.after <= user.early;
-        if !used.iter().any(is_before) || used.iter().all(is_before) {
+        let Around { before, after } = self.around(user);
+        if before.is_empty() || after.is_empty() {
             return Mapped::Unbracketed;
         }
-        if was_set {
+        // Those between the used ones count too: the rate may have changed there, or the clock been set.
+        if self.readings.range(before.start + 1..after.end).any(|reading| reading.was_set) {
             return Mapped::Contradicted;
         }
+        let rates = rates_in_force(self.readings.range(before.start..after.end));
         let mut span = user;
-        for reading in used {
+        for reading in self.readings.range(before).chain(self.readings.range(after)) {
             match span.intersect(by_reading(reading, stamp, rates)) {
                 Some(narrower) => span = narrower,
                 None => return Mapped::Contradicted,
@@ -93,18 +93,18 @@ impl Correlation {
         Mapped::Span(span)
     }
 
-    /// The last readings that ended before `user`, the first that began after it, and whether the clock was set
-    /// between them.
-    fn around(&self, user: RawSpan) -> Around<'_> {
-        let first_inside = self.readings.partition_point(|reading| reading.after <= user.early);
-        let first_after = self.readings.partition_point(|reading| reading.before < user.late);
-        let start = first_inside.saturating_sub(USED_PER_SIDE);
-        let end = (first_after + USED_PER_SIDE).min(self.readings.len());
-        let was_set = self.readings.range((start + 1).min(end)..end).any(|reading| reading.was_set);
-        let rates = rates_in_force(self.readings.range(start..end));
-        let before = self.readings.range(start..first_inside.min(end));
-        let after = self.readings.range(first_after.min(end)..end);
-        Around { used: before.chain(after).collect(), rates, was_set }
+    /// The last readings that ended before `user`, and the first that began after it. Stamps are young: it looks from
+    /// the newest backwards.
+    fn around(&self, user: RawSpan) -> Around {
+        let newest = || self.readings.iter().rev();
+        let first_inside = self.readings.len() - newest().take_while(|reading| reading.after > user.early).count();
+        let first_after = self.readings.len() - newest().take_while(|reading| reading.before >= user.late).count();
+        // No reading is on both sides, whatever order they came in.
+        let first_after = first_after.max(first_inside);
+        Around {
+            before: first_inside.saturating_sub(USED_PER_SIDE)..first_inside,
+            after: first_after..(first_after + USED_PER_SIDE).min(self.readings.len()),
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub struct LeapEntry {
 pub struct LeapTable {
     entries: Vec<LeapEntry>,
     expires_unix_s: i64,
+    /// [`next_possible_leap`] after the expiry, which every timestamp is compared with.
+    next_possible_unix_s: i64,
 }
 
 /// From the NTP epoch of 1900 to the Unix epoch, s.
@@ -32,11 +34,15 @@ const BUILT_IN_EXPIRY_UNIX_S: i64 = 1_814_140_800;
 
 impl Default for LeapTable {
     fn default() -> Self {
-        LeapTable { entries: vec![LAST_LEAP], expires_unix_s: BUILT_IN_EXPIRY_UNIX_S }
+        LeapTable::new(vec![LAST_LEAP], BUILT_IN_EXPIRY_UNIX_S)
     }
 }
 
 impl LeapTable {
+    fn new(entries: Vec<LeapEntry>, expires_unix_s: i64) -> Self {
+        LeapTable { entries, expires_unix_s, next_possible_unix_s: next_possible_leap(expires_unix_s) }
+    }
+
     /// Reads the text of a `leap-seconds.list` (NTP seconds and offsets, `#@` is the expiry). `None` if it has no
     /// entry, no expiry, or a line that is not of that form.
     #[must_use]
@@ -60,7 +66,7 @@ impl LeapTable {
         if entries.is_empty() {
             return None;
         }
-        Some(LeapTable { entries, expires_unix_s: expires_unix_s? })
+        Some(LeapTable::new(entries, expires_unix_s?))
     }
 
     /// As the text of a `leap-seconds.list` that [`LeapTable::parse`] reads back.
@@ -81,7 +87,7 @@ impl LeapTable {
         let known = self.entries.iter().map(|entry| entry.from_unix_s);
         // Far from the present any difference saturates: that is not near either.
         let is_near = |unix_s: i64| utc.ns_since(UtcTime::from_ns(unix_s.saturating_mul(NS_PER_S))).abs() <= NEAR_NS;
-        known.chain([next_possible_leap(self.expires_unix_s)]).any(is_near)
+        known.chain([self.next_possible_unix_s]).any(is_near)
     }
 
     /// The TAI instant of the table's expiry.
@@ -129,7 +135,7 @@ impl LeapTable {
         };
         match self.entries.iter().find(|entry| entry.from_unix_s > unix_s) {
             Some(next) => change(next.from_unix_s, next.offset_s),
-            None => change(next_possible_leap(self.expires_unix_s), UtcOffset::UNKNOWN),
+            None => change(self.next_possible_unix_s, UtcOffset::UNKNOWN),
         }
     }
 }

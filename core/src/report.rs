@@ -105,6 +105,8 @@ pub struct SourceReport {
     pub delay_ns: i64,
     /// Least round trip, ns.
     pub delay_min_ns: Option<i64>,
+    /// Share of recent one-way probes that met no queue, where it is known.
+    pub pure_ratio: Option<f64>,
     /// E: what it claims of itself, ns.
     pub claim_ns: i64,
     /// Half-width of its own region, ns.

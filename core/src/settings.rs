@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::estimate::Filter;
 use crate::leap::LeapTable;
 use crate::time::NS_PER_S;
 use crate::units::FreqError;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub servo: ServoSettings,
     /// TAI − UTC, past and announced.
     pub leap: LeapTable,
+    /// e of BOUND §2: kernel stamps may be early or late by so much, ns. 0: one-sided by the kernel's contract (A3).
+    pub stamp_error_ns: i64,
     /// The operator stated the oscillator: what he says holds for whatever clocksource the kernel uses (A2).
     pub oscillator_is_stated: bool,
 }
@@ -33,7 +36,8 @@ impl Settings {
     /// A digest of what a bound rests on: a restarted agent continues a bound only under the same.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let basis = format!("{:?}", (&self.oscillator, &self.bound, &self.sources, self.max_liars));
+        let basis =
+            format!("{:?}", (&self.oscillator, &self.bound, &self.sources, self.max_liars, self.stamp_error_ns));
         fnv1a(FNV_OFFSET, basis.bytes())
     }
 }
@@ -127,6 +131,8 @@ pub struct SourceSettings {
     /// Send requests in back-to-back pairs, half as often: the second of a pair finds every path through both hosts
     /// warm and is the faster for it. `None`: where `poll_min_ns` asks for 16 requests a second or more.
     pub pairs: Option<bool>,
+    /// How its exchanges become an estimate. [`Filter::Coded`] needs pairs.
+    pub filter: Filter,
     /// The operator's word that this source is truthful (BOUND §4).
     pub trust: bool,
     /// Independence group; `None`: by (refid, stratum), or by address at stratum 1.
@@ -151,6 +157,7 @@ impl SourceSettings {
             burst: 8,
             interleaved: true,
             pairs: None,
+            filter: Filter::Adaptive,
             trust: false,
             group: None,
             claim_floor_ns: None,

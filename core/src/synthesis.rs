@@ -1,7 +1,9 @@
 //! From what the sources prove, each for itself, to the one bound: groups, vote, trust, join, audits (BOUND §4, §7).
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+mod groups;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use truebound_client::Reason;
 use truebound_client::bound::Bound;
@@ -14,11 +16,13 @@ use crate::region::Region;
 use crate::region::hull::Wander;
 use crate::region::polygon::{Limits, Verdict};
 use crate::region::vote::{Vote, vote};
-use crate::responder::reference_id_of;
-use crate::settings::{Settings, SourceKind};
+use crate::settings::Settings;
 use crate::status::Broken;
 use crate::time::RawTime;
 use crate::units::FreqError;
+
+use groups::{Group, Roster};
+pub(crate) use groups::{follows_us, group_of};
 
 /// A sole source whose constraints miss each other by less may have met a restless oscillator instead.
 const OSCILLATOR_PLAUSIBLE_NS: i64 = 100_000;
@@ -28,37 +32,8 @@ const NARROW_UPDATES: u32 = 8;
 const FREQUENCY_UPDATES: u32 = 3;
 /// Both regions were rounded outward on their own: so much is no finding, ns.
 const KERNEL_FREE_SLACK_NS: i64 = 8;
-/// Strata above one another that are followed upwards: NTP has 15.
-const MAX_STRATA: u32 = 15;
 /// A is widened tenfold when the oscillator breaks its class, at most this often.
 const MAX_WIDENINGS: u32 = 2;
-
-/// Who is independent of whom.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Group {
-    /// The operator's word.
-    Named(String),
-    /// Servers that follow the same upstream.
-    Upstream([u8; 4], u8),
-    /// A server by itself.
-    Address(IpAddr),
-    /// A configured source that has no address yet: source and slot.
-    Missing(u32, u32),
-    /// This host's clock as root.
-    Local(u32),
-}
-
-impl std::fmt::Display for Group {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Group::Named(name) => f.write_str(name),
-            Group::Upstream(id, stratum) => write!(f, "upstream {}.{}.{}.{}/{stratum}", id[0], id[1], id[2], id[3]),
-            Group::Address(address) => write!(f, "{address}"),
-            Group::Missing(source, slot) => write!(f, "missing {source}/{slot}"),
-            Group::Local(source) => write!(f, "local {source}"),
-        }
-    }
-}
 
 /// This host's clock as a root: raw time plus a constant.
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +51,52 @@ pub(crate) struct Findings {
     pub(crate) live_groups: usize,
     pub(crate) uses_trust: bool,
     /// Region of each association that was heard.
-    pub(crate) regions: BTreeMap<AssociationId, Region>,
+    pub(crate) regions: Regions,
     /// The association that carries the estimate.
     pub(crate) best: Option<AssociationId>,
-    /// For whom each association speaks.
-    voices: BTreeMap<AssociationId, Group>,
+}
+
+/// The regions of the associations that were heard, in the order of their numbers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Regions(Vec<(AssociationId, Region)>);
+
+impl Regions {
+    pub(crate) fn get(&self, id: AssociationId) -> Option<&Region> {
+        let at = self.0.binary_search_by_key(&id, |&(of, _)| of).ok()?;
+        self.0.get(at).map(|(_, region)| region)
+    }
+
+    fn contains(&self, id: AssociationId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// Associations are numbered as they come, and visited in that order.
+    fn push(&mut self, id: AssociationId, region: Region) {
+        debug_assert!(self.0.last().is_none_or(|&(last, _)| last < id), "out of order");
+        self.0.push((id, region));
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// One independence group in one round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Voter {
+    /// It counts: somebody belongs to it.
+    is_present: bool,
+    /// One of its members answered lately.
+    is_live: bool,
+    /// What it allows; a silent one allows everything.
+    region: Option<Region>,
+}
+
+impl Voter {
+    /// Inside a group the hull counts.
+    fn hears(&mut self, region: Region) {
+        self.region = Some(self.region.map_or(region, |other| other.hull(region)));
+    }
 }
 
 /// The state that outlives one synthesis.
@@ -108,6 +124,9 @@ pub(crate) struct Synthesis {
     frequency_updates: u32,
     kernel_free_fails: bool,
     estimate_fails: bool,
+    roster: Roster,
+    /// By the roster's numbers: what [`Synthesis::hear`] heard, kept for its memory only.
+    voters: Vec<Voter>,
 }
 
 /// What surrounds a synthesis.
@@ -116,8 +135,8 @@ pub(crate) struct World<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) associations: &'a mut [Association],
     pub(crate) local: Option<LocalSource>,
-    /// Addresses by which others may name us as their upstream.
-    pub(crate) own_addresses: &'a [IpAddr],
+    /// Addresses at which our server was asked: others may name us by them as their upstream.
+    pub(crate) asked_at: Option<&'a BTreeSet<IpAddr>>,
     pub(crate) events: &'a mut Vec<Event>,
 }
 
@@ -140,6 +159,8 @@ impl Synthesis {
             frequency_updates: 0,
             kernel_free_fails: false,
             estimate_fails: false,
+            roster: Roster::default(),
+            voters: Vec::new(),
         }
     }
 
@@ -201,11 +222,19 @@ impl Synthesis {
         self.epoch = epoch;
     }
 
+    /// The settings are others: who speaks for whom has to be worked out anew.
+    pub(crate) fn forget_roster(&mut self) {
+        self.roster.forget();
+    }
+
     /// Works out the bound at `now`. Returns whether bounds published so far had to be withdrawn.
     pub(crate) fn update(&mut self, world: &mut World<'_>) -> bool {
         let epoch_before = self.epoch;
-        let heard = self.hear(world);
-        let voted = self.voted(world, &heard);
+        self.roster.refresh(world);
+        let mut voters = std::mem::take(&mut self.voters);
+        self.hear(world, &mut voters);
+        let voted = self.voted(world, &voters);
+        self.voters = voters;
         match voted {
             Some(region) => self.accept(world, region),
             None => self.hold_over(world.now),
@@ -215,70 +244,58 @@ impl Synthesis {
     }
 
     /// Each association's verdict on itself, by group.
-    fn hear(&mut self, world: &mut World<'_>) -> BTreeMap<Group, Option<Region>> {
+    fn hear(&mut self, world: &mut World<'_>, voters: &mut Vec<Voter>) {
         let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
-        self.findings.voices = voices(world.associations, world.settings);
-        let mut groups = missing_groups(world.settings, world.associations);
+        voters.clear();
+        voters.resize(self.roster.groups, Voter::default());
+        self.roster.missing.iter().for_each(|&group| voters[group].is_present = true);
         let mut contradicted = 0;
         let mut by_ns_max = 0;
         let mut trust_broke = false;
         self.findings.regions.clear();
-        let mut live = std::collections::BTreeSet::new();
-        for association in world.associations.iter_mut() {
+        for (association, member) in world.associations.iter_mut().zip(&self.roster.members) {
             // A member that says nothing is silent by itself: what another claims of its upstream cannot speak for it.
-            let silent = silent_group_of(association, world.settings);
-            if follows_us(association, world.own_addresses) {
-                groups.entry(silent).or_insert(None);
-                continue;
-            }
-            let is_live = association.is_reachable(world.now);
-            match association.verdict(world.now, &limits, memory_ns) {
-                Verdict::Silent => {
-                    groups.entry(silent).or_insert(None);
-                }
-                Verdict::Empty { by_ns } => {
-                    contradicted += 1;
-                    by_ns_max = by_ns_max.max(by_ns);
-                    trust_broke |= is_trusted(association, world.settings);
-                    association.contradicted_itself();
-                    world.events.push(Event::SelfContradiction { association: association.id, by_ns });
-                    groups.entry(silent).or_insert(None);
-                }
-                Verdict::Region(_) if association.is_proving_itself() => {
-                    groups.entry(silent).or_insert(None);
-                }
-                Verdict::Region(region) => {
-                    let group = self.findings.voices.get(&association.id).cloned().unwrap_or(silent);
-                    let entry = groups.entry(group.clone()).or_insert(None);
-                    *entry = Some(entry.map_or(region, |other| other.hull(region)));
-                    self.findings.regions.insert(association.id, region);
-                    if is_live {
-                        live.insert(group);
+            let mut group = member.silent;
+            if !member.follows_us {
+                match association.verdict(world.now, &limits, memory_ns) {
+                    Verdict::Silent => {}
+                    Verdict::Empty { by_ns } => {
+                        contradicted += 1;
+                        by_ns_max = by_ns_max.max(by_ns);
+                        trust_broke |= is_trusted(association, world.settings);
+                        association.contradicted_itself();
+                        world.events.push(Event::SelfContradiction { association: association.id, by_ns });
+                    }
+                    Verdict::Region(_) if association.is_proving_itself() => {}
+                    Verdict::Region(region) => {
+                        group = member.voice;
+                        voters[group].hears(region);
+                        voters[group].is_live |= association.is_reachable(world.now);
+                        self.findings.regions.push(association.id, region);
                     }
                 }
             }
+            voters[group].is_present = true;
         }
-        if let Some(local) = world.local {
-            groups.insert(Group::Local(local.source), Some(local.region));
-            live.insert(Group::Local(local.source));
+        if let Some((local, group)) = world.local.zip(self.roster.local) {
+            voters[group] = Voter { is_present: true, is_live: true, region: Some(local.region) };
         }
-        self.findings.groups = groups.len();
-        self.findings.live_groups = live.len();
-        let default_liars = groups.len().saturating_sub(1) / 2;
+        let groups = voters.iter().filter(|voter| voter.is_present).count();
+        self.findings.groups = groups;
+        self.findings.live_groups = voters.iter().filter(|voter| voter.is_live).count();
         self.findings.max_liars =
-            world.settings.max_liars.map_or(default_liars, |f| f as usize).min(groups.len().saturating_sub(1));
+            world.settings.max_liars.map_or(groups.saturating_sub(1) / 2, |f| f as usize).min(groups.saturating_sub(1));
         if contradicted > 0 && self.judge_contradictions(world, by_ns_max) {
-            groups.values_mut().for_each(|region| *region = None);
+            voters.iter_mut().for_each(|voter| voter.region = None);
         } else if trust_broke {
             self.breaks(Reason::TrustContradicted, world.events);
         }
-        groups
     }
 
     /// More than f groups lost themselves: the bound goes, and perhaps it was our oscillator. Returns whether so.
     fn judge_contradictions(&mut self, world: &mut World<'_>, by_ns: i64) -> bool {
         let proving = world.associations.iter().filter(|association| association.is_proving_itself());
-        let lost: std::collections::BTreeSet<Group> = proving.map(|a| group_of(a, world.settings)).collect();
+        let lost: BTreeSet<Group> = proving.map(|a| group_of(a, world.settings)).collect();
         if lost.len() <= self.findings.max_liars {
             return false;
         }
@@ -299,9 +316,9 @@ impl Synthesis {
     }
 
     /// The region that n − f groups, and the trusted sources, allow.
-    fn voted(&mut self, world: &mut World<'_>, groups: &BTreeMap<Group, Option<Region>>) -> Option<Region> {
-        let regions: Vec<Region> = groups.values().flatten().copied().collect();
-        let voted = match vote(&regions, groups.len(), self.findings.max_liars) {
+    fn voted(&mut self, world: &mut World<'_>, voters: &[Voter]) -> Option<Region> {
+        let regions: Vec<Region> = voters.iter().filter_map(|voter| voter.region).collect();
+        let voted = match vote(&regions, self.findings.groups, self.findings.max_liars) {
             Vote::Unbounded => {
                 self.findings.best = None;
                 return None;
@@ -320,7 +337,7 @@ impl Synthesis {
         self.findings.uses_trust = false;
         let mut region = voted;
         for association in world.associations.iter().filter(|a| is_trusted(a, world.settings)) {
-            let Some(&trusted) = self.findings.regions.get(&association.id) else { continue };
+            let Some(&trusted) = self.findings.regions.get(association.id) else { continue };
             self.findings.uses_trust = true;
             let Some(both) = region.intersect(trusted) else {
                 self.breaks(Reason::TrustContradicted, world.events);
@@ -335,7 +352,7 @@ impl Synthesis {
     fn judge_sources(&mut self, world: &mut World<'_>, voted: Region) {
         let mut best: Option<(i64, AssociationId)> = None;
         for association in world.associations.iter_mut() {
-            let Some(region) = self.findings.regions.get(&association.id) else { continue };
+            let Some(region) = self.findings.regions.get(association.id) else { continue };
             let below = voted.theta_lo_ns.saturating_sub(region.theta_hi_ns);
             let above = region.theta_lo_ns.saturating_sub(voted.theta_hi_ns);
             let distance_ns = below.max(above).max(0);
@@ -407,7 +424,7 @@ impl Synthesis {
 
     /// The newest answer that the region rests on.
     fn last_heard(&self, world: &World<'_>) -> RawTime {
-        let heard = world.associations.iter().filter(|a| self.findings.regions.contains_key(&a.id));
+        let heard = world.associations.iter().filter(|a| self.findings.regions.contains(a.id));
         let newest = heard.filter_map(|association| association.last_answer).max();
         newest.filter(|_| world.local.is_none()).unwrap_or(world.now)
     }
@@ -484,14 +501,17 @@ impl Synthesis {
     /// The region from user stamps alone needs no assumption about stamps, so it must contain the tighter one.
     fn audit_kernel_free(&mut self, world: &mut World<'_>, region: &Region) {
         let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
-        let mut groups: BTreeMap<Group, Region> = BTreeMap::new();
-        for association in world.associations.iter_mut().filter(|a| self.findings.regions.contains_key(&a.id)) {
+        let mut voters = std::mem::take(&mut self.voters);
+        voters.clear();
+        voters.resize(self.roster.groups, Voter::default());
+        let members = world.associations.iter_mut().zip(&self.roster.members);
+        for (association, member) in members.filter(|(a, _)| self.findings.regions.contains(a.id)) {
             if let Verdict::Region(free) = association.kernel_free_verdict(world.now, &limits, memory_ns) {
-                let Some(group) = self.findings.voices.get(&association.id).cloned() else { continue };
-                groups.entry(group).and_modify(|known| *known = known.hull(free)).or_insert(free);
+                voters[member.voice].hears(free);
             }
         }
-        let mut regions: Vec<Region> = groups.into_values().collect();
+        let mut regions: Vec<Region> = voters.iter().filter_map(|voter| voter.region).collect();
+        self.voters = voters;
         regions.extend(world.local.map(|local| local.region));
         let Vote::Region(free) = vote(&regions, self.findings.groups, self.findings.max_liars) else { return };
         let below = free.theta_lo_ns.saturating_sub(region.theta_lo_ns);
@@ -516,66 +536,6 @@ impl Synthesis {
     }
 }
 
-/// Slots of the configuration that no association fills: silent groups of their own.
-fn missing_groups(settings: &Settings, associations: &[Association]) -> BTreeMap<Group, Option<Region>> {
-    let mut groups = BTreeMap::new();
-    for (source, line) in (0u32..).zip(&settings.sources) {
-        let slots = match line.kind {
-            SourceKind::Server { .. } => 1,
-            SourceKind::Pool { count, .. } => u32::from(count),
-            SourceKind::Local { .. } => 0,
-        };
-        let filled = associations.iter().filter(|a| a.source == source).count();
-        for slot in u32::try_from(filled).unwrap_or(u32::MAX)..slots {
-            let group = line.group.clone().map_or(Group::Missing(source, slot), Group::Named);
-            groups.insert(group, None);
-        }
-    }
-    groups
-}
-
-/// The independence group of an association: the operator's word, or a common upstream, or its address.
-pub(crate) fn group_of(association: &Association, settings: &Settings) -> Group {
-    let named = settings.sources.get(association.source as usize).and_then(|line| line.group.clone());
-    match (named, association.upstream.stratum) {
-        (Some(name), _) => Group::Named(name),
-        (None, 0 | 1) => Group::Address(association.address.ip()),
-        (None, stratum) => Group::Upstream(association.upstream.reference_id, stratum),
-    }
-}
-
 fn is_trusted(association: &Association, settings: &Settings) -> bool {
     settings.sources.get(association.source as usize).is_some_and(|line| line.trust)
-}
-
-/// The group that a silent member stands for.
-fn silent_group_of(association: &Association, settings: &Settings) -> Group {
-    match group_of(association, settings) {
-        Group::Upstream(..) => Group::Address(association.address.ip()),
-        group => group,
-    }
-}
-
-/// For whom each association speaks: a server that follows another of our sources has that one's group, and so on up.
-fn voices(associations: &[Association], settings: &Settings) -> BTreeMap<AssociationId, Group> {
-    associations.iter().map(|a| (a.id, voice_of(a, associations, settings, MAX_STRATA))).collect()
-}
-
-fn voice_of(association: &Association, all: &[Association], settings: &Settings, depth: u32) -> Group {
-    let own = group_of(association, settings);
-    let Group::Upstream(id, _) = own else { return own };
-    let upstream = all.iter().find(|other| other.id != association.id && reference_id_of(other.address) == id);
-    match upstream.filter(|_| depth > 0) {
-        Some(upstream) => voice_of(upstream, all, settings, depth - 1),
-        None => own,
-    }
-}
-
-/// A server that names one of our addresses as its upstream only echoes us.
-pub(crate) fn follows_us(association: &Association, own: &[IpAddr]) -> bool {
-    let is_ours = |&address: &IpAddr| {
-        let named = reference_id_of(SocketAddr::new(address, 0)) == association.upstream.reference_id;
-        named && !address.to_canonical().is_loopback()
-    };
-    association.upstream.stratum > 1 && own.iter().any(is_ours)
 }

@@ -1,8 +1,12 @@
 //! What the agent believes, for status and tools: reads everything, changes nothing.
 
+use truebound_client::bound::Edges;
+
 use super::Agent;
 use crate::association::{Association, Counters};
 use crate::bound::Terms;
+use crate::estimate::{Estimate, Exchange};
+use crate::io::AssociationId;
 use crate::region::Region;
 use crate::report::{AgentReport, SourceReport, Standing};
 use crate::settings::{Settings, SourceSettings};
@@ -35,11 +39,44 @@ impl Agent {
         }
     }
 
+    /// The best source's estimate at `now`, kept inside the bound; `None` without a bound.
+    #[must_use]
+    pub fn estimate_at(&self, now: RawTime) -> Option<Estimate> {
+        self.estimate_within(now, self.synthesis.previous?.edges_at(now.as_ns()).ok()?)
+    }
+
+    /// The same within edges that are known already.
+    pub(super) fn estimate_within(&self, now: RawTime, edges: Edges) -> Option<Estimate> {
+        let middle = edges.lo_ns.saturating_add(edges.hi_ns.saturating_sub(edges.lo_ns) / 2);
+        let estimate = match (self.best().and_then(|best| best.estimator.at(now)), self.local) {
+            (Some(estimate), _) => estimate,
+            (None, Some(_)) => Estimate { theta_ns: middle, ..Estimate::exact() },
+            (None, None) => return None,
+        };
+        Some(Estimate { theta_ns: estimate.theta_ns.clamp(edges.lo_ns, edges.hi_ns), ..estimate })
+    }
+
+    /// From now on keeps the exchanges that estimators take, for tools: see [`Agent::take_exchanges`].
+    pub fn tap(&mut self) {
+        self.is_tapped = true;
+        self.associations.iter_mut().for_each(|association| association.exchanges = Some(Vec::new()));
+    }
+
+    /// The exchanges since the last call, by association, in the order of their answers. Empty without [`Agent::tap`].
+    pub fn take_exchanges(&mut self) -> Vec<(AssociationId, Exchange)> {
+        let mut taken = Vec::new();
+        for association in &mut self.associations {
+            let exchanges = association.exchanges.iter_mut().flat_map(|exchanges| exchanges.drain(..));
+            taken.extend(exchanges.map(|exchange| (association.id, exchange)));
+        }
+        taken
+    }
+
     fn terms(&self) -> Terms {
         let Some(bound) = self.synthesis.previous else { return Terms::default() };
         let half_width_ns = bound.theta_hi_ns.saturating_sub(bound.theta_lo_ns).saturating_add(1) / 2;
         let best = self.best();
-        let path_ns = best.and_then(|best| best.estimator.least_strip_ns()).map_or(0, |strip| strip / 2);
+        let path_ns = best.and_then(|best| best.estimator.least_strip_ns(self.now)).map_or(0, |strip| strip / 2);
         let claim_ns = best.map_or(0, |best| best.upstream.claim_ns);
         let cpu_ns = self.settings.bound.cpu_error_ns;
         let phase_ns = self.synthesis.composer(&self.settings).phase_ns();
@@ -76,6 +113,7 @@ impl Agent {
             offset_ns: local.map(|_| 0),
             delay_ns: 0,
             delay_min_ns: None,
+            pure_ratio: None,
             claim_ns: 0,
             half_width_ns: local.map(|local| local.region.half_width_ns()),
             has_kernel_stamps: false,
@@ -102,9 +140,10 @@ impl Agent {
             age_ns: association.last_answer.map(|at| now.ns_since(at)),
             offset_ns: own.zip(estimate).map(|(own, theirs)| own.theta_ns.saturating_sub(theirs.theta_ns)),
             delay_ns: association.delay_ns,
-            delay_min_ns: association.estimator.least_strip_ns(),
+            delay_min_ns: association.estimator.least_strip_ns(now),
+            pure_ratio: association.estimator.pure_ratio(),
             claim_ns: association.upstream.claim_ns,
-            half_width_ns: self.synthesis.findings.regions.get(&association.id).map(Region::half_width_ns),
+            half_width_ns: self.synthesis.findings.regions.get(association.id).map(Region::half_width_ns),
             has_kernel_stamps: association.has_kernel_stamps,
             missing_stamps: association.client.missing_stamps,
             contradicted_stamps: association.client.contradicted_stamps,

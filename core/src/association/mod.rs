@@ -4,14 +4,14 @@ pub mod ntp;
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::estimate::{Estimator, Sample};
+use crate::estimate::{Estimator, Exchange, Filter};
 use crate::io::AssociationId;
 use crate::region::hull::Wander;
 use crate::region::polygon::{Limits, Polygon, Verdict};
 use crate::settings::SourceSettings;
-use crate::time::{NS_PER_S, RawTime};
+use crate::time::{NS_PER_S, RawSpan, RawTime, TaiTime};
 
-use ntp::{Answer, Client, Discard, End};
+use ntp::{Answer, Client, Discard, End, Exchanged, Stamps};
 
 /// A source that contradicted itself has to be consistent for so many answers before it votes again.
 const PROOF_ANSWERS: u32 = 8;
@@ -44,8 +44,9 @@ impl Poll {
         let min_ns = settings.poll_min_ns.unwrap_or(default_ns.min(settings.poll_max_ns.unwrap_or(default_ns)));
         let max_ns = settings.poll_max_ns.unwrap_or(min_ns).max(min_ns);
         let spacing = if is_near { BURST_SPACING_NS } else { PUBLIC_BURST_SPACING_NS };
-        // Only a source that was configured to take so many requests is sent pairs unasked.
-        let pairs = settings.pairs.unwrap_or(settings.poll_min_ns.is_some_and(|ns| ns <= PAIRS_POLL_NS));
+        // Only a source that was configured to take so many requests, or codes, is sent pairs unasked.
+        let is_frequent = settings.poll_min_ns.is_some_and(|ns| ns <= PAIRS_POLL_NS);
+        let pairs = settings.pairs.unwrap_or(is_frequent || settings.filter == Filter::Coded);
         let burst_spacing_ns = spacing.min(min_ns);
         Poll { min_ns, max_ns, now_ns: min_ns, burst_left: settings.burst, burst_spacing_ns, pairs }
     }
@@ -110,6 +111,10 @@ pub(crate) struct Association {
     pub(crate) upstream: Upstream,
     pub(crate) counters: Counters,
     pub(crate) estimator: Estimator,
+    /// Names the pair of the present poll, where it sends one.
+    pub(crate) pair: Option<u32>,
+    /// What the estimator took, for tools that ask for it.
+    pub(crate) exchanges: Option<Vec<Exchange>>,
     pub(crate) local_address: Option<IpAddr>,
     /// Last round trip, ns.
     pub(crate) delay_ns: i64,
@@ -124,6 +129,9 @@ pub(crate) struct Association {
     kernel_free: Polygon,
     /// Answers still missing until it may vote again.
     proof_left: u32,
+    polls: u32,
+    /// e: how early or late our kernel stamps may be.
+    stamp_error_ns: i64,
     settings: SourceSettings,
 }
 
@@ -134,6 +142,7 @@ impl Association {
         source: u32,
         address: SocketAddr,
         settings: &SourceSettings,
+        stamp_error_ns: i64,
     ) -> Self {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let floor = if is_loopback || settings.agent { 0 } else { SOFTWARE_CLAIM_FLOOR_NS };
@@ -149,7 +158,9 @@ impl Association {
             last_answer: None,
             upstream: Upstream::default(),
             counters: Counters::default(),
-            estimator: Estimator::new(),
+            estimator: Estimator::new(settings.filter),
+            pair: None,
+            exchanges: None,
             local_address: None,
             delay_ns: 0,
             has_kernel_stamps: false,
@@ -158,6 +169,8 @@ impl Association {
             polygon: Polygon::default(),
             kernel_free: Polygon::default(),
             proof_left: 0,
+            polls: 0,
+            stamp_error_ns,
             settings: settings.clone(),
         }
     }
@@ -168,6 +181,8 @@ impl Association {
         self.reach <<= 1;
         let (requests, wait) = self.poll.next();
         self.counters.sent += u64::from(requests);
+        self.polls = self.polls.wrapping_add(1);
+        self.pair = (requests > 1).then_some(self.polls);
         let jitter = wait / 64 * i64::from(random % 64) / 64;
         // Counted from when this poll was due, so that late wake-ups do not add up; not if it was missed altogether.
         let due = if now.ns_since(self.next_poll) < wait { self.next_poll } else { now };
@@ -208,45 +223,57 @@ impl Association {
             reference_id: answer.packet.reference_id,
             claim_ns: answer.out.told.claim_ns,
         };
-        if let Some((out, back)) = answer.previous {
+        if let Some(Exchanged { out, back, pair }) = answer.previous {
             self.add_lower(&back, wander);
-            self.add_sample(&out, &back);
+            self.add_exchange(&out, &back, pair);
         }
         self.add_upper(&answer.out, wander);
         self.add_lower(&answer.back, wander);
         if answer.is_complete {
-            self.add_sample(&answer.out, &answer.back);
+            self.add_exchange(&answer.out, &answer.back, answer.pair);
         }
     }
 
     /// θ(T1) ≤ t2 − T1 + E, at the early end of T1: true time is not earlier there than at T1 itself.
     fn add_upper(&mut self, end: &End, wander: &Wander) {
-        for (polygon, t1) in [(&mut self.polygon, end.ours.best().early), (&mut self.kernel_free, end.ours.user.early)]
-        {
-            let told_ns = end.told.ceil.as_ns().saturating_add(end.told.claim_ns);
-            polygon.add_upper(t1, told_ns.saturating_sub(t1.as_ns()), wander);
-        }
+        let told_ns = end.told.ceil.as_ns().saturating_add(end.told.claim_ns);
+        let (best, user) = (self.widened(end.ours).early, end.ours.user.early);
+        self.polygon.add_upper(best, told_ns.saturating_sub(best.as_ns()), wander);
+        self.kernel_free.add_upper(user, told_ns.saturating_sub(user.as_ns()), wander);
     }
 
     /// θ(T4) ≥ t3 − T4 − E, at the late end of T4.
     fn add_lower(&mut self, end: &End, wander: &Wander) {
-        for (polygon, t4) in [(&mut self.polygon, end.ours.best().late), (&mut self.kernel_free, end.ours.user.late)] {
-            let told_ns = end.told.floor.as_ns().saturating_sub(end.told.claim_ns);
-            polygon.add_lower(t4, told_ns.saturating_sub(t4.as_ns()), wander);
-        }
+        let told_ns = end.told.floor.as_ns().saturating_sub(end.told.claim_ns);
+        let (best, user) = (self.widened(end.ours).late, end.ours.user.late);
+        self.polygon.add_lower(best, told_ns.saturating_sub(best.as_ns()), wander);
+        self.kernel_free.add_lower(user, told_ns.saturating_sub(user.as_ns()), wander);
     }
 
-    fn add_sample(&mut self, out: &End, back: &End) {
+    /// Where our stamp was taken, if kernel stamps may err by e; user stamps never do.
+    fn widened(&self, ours: Stamps) -> RawSpan {
+        let e = self.stamp_error_ns;
+        let Some(kernel) = ours.kernel else { return ours.user };
+        let (early, late) = (kernel.early.plus_ns(e.saturating_neg()), kernel.late.plus_ns(e));
+        RawSpan { early: early.max(ours.user.early), late: late.min(ours.user.late) }
+    }
+
+    fn add_exchange(&mut self, out: &End, back: &End, pair: Option<u32>) {
         let (t1, t4) = (out.ours.best(), back.ours.best());
         let (t1_mid, t4_mid) = (ntp::middle(t1), ntp::middle(t4));
-        let sample = Sample {
-            t: t1_mid.plus_ns(t4_mid.ns_since(t1_mid) / 2),
-            upper_ns: out.told.ceil.as_ns().saturating_sub(t1_mid.as_ns()),
-            lower_ns: back.told.floor.as_ns().saturating_sub(t4_mid.as_ns()),
+        let exchange = Exchange {
+            t1: t1_mid,
+            t4: t4_mid,
+            upper_ns: ntp::middle_told(out.told).ns_since(TaiTime::from_ns(t1_mid.as_ns())),
+            lower_ns: ntp::middle_told(back.told).ns_since(TaiTime::from_ns(t4_mid.as_ns())),
             stamp_ns: t1.late.ns_since(t1.early).saturating_add(t4.late.ns_since(t4.early)) / 4,
+            pair,
         };
-        self.delay_ns = sample.upper_ns.saturating_sub(sample.lower_ns);
-        self.estimator.push(&sample);
+        self.delay_ns = exchange.strip_ns();
+        self.estimator.push(&exchange);
+        if let Some(exchanges) = &mut self.exchanges {
+            exchanges.push(exchange);
+        }
     }
 
     /// What its constraints say now.

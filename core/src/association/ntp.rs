@@ -59,6 +59,15 @@ pub(crate) struct End {
     pub(crate) told: Told,
 }
 
+/// A whole exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exchanged {
+    pub(crate) out: End,
+    pub(crate) back: End,
+    /// The pair of requests that its request was sent in.
+    pub(crate) pair: Option<u32>,
+}
+
 /// What one answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -67,9 +76,11 @@ pub(crate) struct Answer {
     /// The server answered (t3, or t2 where t3 is not known yet), we received it (T4).
     pub(crate) back: End,
     /// Interleaved mode: the previous exchange, complete with the server's kernel stamp.
-    pub(crate) previous: Option<(End, End)>,
+    pub(crate) previous: Option<Exchanged>,
     /// Is `back` this exchange's own t3?
     pub(crate) is_complete: bool,
+    /// The pair of requests that this one was sent in.
+    pub(crate) pair: Option<u32>,
     /// The server's words about itself.
     pub(crate) packet: Packet,
 }
@@ -135,6 +146,7 @@ struct Request {
     names: NtpTimestamp,
     sent: Option<RawSpan>,
     kernel: Option<RealTime>,
+    pair: Option<u32>,
 }
 
 /// An exchange that waits for the server's kernel stamp.
@@ -143,6 +155,7 @@ struct Unstamped {
     receive: NtpTimestamp,
     out: End,
     received: Stamps,
+    pair: Option<u32>,
 }
 
 /// The client's half of the protocol with one server.
@@ -191,8 +204,8 @@ impl Client {
         self.unstamped.clear();
     }
 
-    /// The next request: its bytes and the number that names it in [`Client::sent`].
-    pub(crate) fn request(&mut self, rng: &mut impl RngCore) -> (Datagram, u32) {
+    /// The next request, perhaps one of a pair: its bytes and the number that names it in [`Client::sent`].
+    pub(crate) fn request(&mut self, pair: Option<u32>, rng: &mut impl RngCore) -> (Datagram, u32) {
         let names = self.unstamped.back().filter(|_| self.interleaved).map_or(NtpTimestamp::ZERO, |last| last.receive);
         let request = Request {
             sequence: self.next_sequence,
@@ -201,6 +214,7 @@ impl Client {
             names,
             sent: None,
             kernel: None,
+            pair,
         };
         self.next_sequence = self.next_sequence.wrapping_add(1);
         if self.pending.len() == MAX_PENDING {
@@ -324,8 +338,8 @@ impl Client {
         if self.unstamped.len() == MAX_PENDING {
             self.unstamped.pop_front();
         }
-        self.unstamped.push_back(Unstamped { receive: packet.receive, out, received: arrived });
-        Ok(Answer { out, back, previous, is_complete: !is_interleaved, packet: *packet })
+        self.unstamped.push_back(Unstamped { receive: packet.receive, out, received: arrived, pair: request.pair });
+        Ok(Answer { out, back, previous, is_complete: !is_interleaved, pair: request.pair, packet: *packet })
     }
 
     /// The exchange that a request named by the server's receive stamp.
@@ -380,13 +394,14 @@ impl Client {
 
 /// The previous exchange, now with the server's own stamp of its answer. An answer whose stamp does not fit is a lie
 /// or a mix-up: nothing of it is used.
-fn previous_exchange(named: Option<Unstamped>, transmit: Told, t2: Told) -> Result<Option<(End, End)>, Discard> {
+fn previous_exchange(named: Option<Unstamped>, transmit: Told, t2: Told) -> Result<Option<Exchanged>, Discard> {
     let Some(last) = named else { return Ok(None) };
     if is_before(transmit, last.out.told) || is_before(t2, transmit) {
         return Err(Discard::BadStamps);
     }
     let claim_ns = transmit.claim_ns.max(last.out.told.claim_ns);
-    Ok(Some((last.out, End { ours: last.received, told: Told { claim_ns, ..transmit } })))
+    let back = End { ours: last.received, told: Told { claim_ns, ..transmit } };
+    Ok(Some(Exchanged { out: last.out, back, pair: last.pair }))
 }
 
 /// Is `a` before `b` by more than the noise of a server's stamps?
@@ -419,6 +434,11 @@ pub(crate) const ERA_PIVOT: UtcTime = {
     const YEAR_2001_UNIX_S: i64 = 978_307_200;
     UtcTime::from_ns((YEAR_2001_UNIX_S + (1 << 31)) * NS_PER_S)
 };
+
+/// The middle of what the server told.
+pub(crate) fn middle_told(told: Told) -> TaiTime {
+    told.floor.plus_ns(told.ceil.ns_since(told.floor) / 2)
+}
 
 /// The middle of a span.
 pub(crate) fn middle(span: RawSpan) -> RawTime {

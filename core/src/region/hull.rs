@@ -47,6 +47,15 @@ impl Wander {
     }
 }
 
+/// Where a search along the hull ended: the next one begins there. Any seat is right; a near one is fast.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seats {
+    /// A vertex per tangent.
+    at: [usize; TANGENTS_S.len()],
+    /// The tangent that gave the least.
+    best: usize,
+}
+
 /// The tightest upper bound found, and the age of the constraint that gives it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Least {
@@ -131,32 +140,82 @@ impl Hull {
     }
 
     /// min over i of vᵢ − reference + ω·Δᵢ + W(Δᵢ) at `now`; `None` without constraints. Concave in ω.
-    pub(crate) fn least(&self, now: RawTime, reference_ns: i64, omega: f64, wander: &Wander) -> Option<Least> {
-        let by_tangent = wander.tangents.map(|(constant, slope)| {
-            let least = self.least_of_hull(now, reference_ns, omega + slope, wander.half_a)?;
-            Some(Least { value_ns: least.value_ns + constant, ..least })
-        });
-        by_tangent.into_iter().flatten().min_by(|a, b| a.value_ns.total_cmp(&b.value_ns))
-    }
-
-    /// The same without J: the values along the hull fall, then rise, so a binary search finds the least.
-    fn least_of_hull(&self, now: RawTime, reference_ns: i64, omega: f64, half_a: f64) -> Option<Least> {
-        let value = |i: usize| {
-            let Constraint { t, v_ns } = self.vertices[i];
-            let age_ns = to_f64(now.ns_since(t).max(0));
-            let value_ns = to_f64(v_ns.saturating_sub(reference_ns)) + (omega + half_a * age_ns) * age_ns;
-            Least { value_ns, age_ns }
-        };
-        let (mut low, mut high) = (0, self.vertices.len().checked_sub(1)?);
-        while low < high {
-            let middle = low.midpoint(high);
-            if value(middle + 1).value_ns >= value(middle).value_ns {
-                high = middle;
-            } else {
-                low = middle + 1;
+    pub(crate) fn least(
+        &self,
+        now: RawTime,
+        reference_ns: i64,
+        omega: f64,
+        wander: &Wander,
+        seats: &mut Seats,
+    ) -> Option<Least> {
+        let view = View { hull: self, now, reference_ns, half_a: wander.half_a };
+        let mut least: Option<Least> = None;
+        for (k, (&(constant, slope), seat)) in wander.tangents.iter().zip(&mut seats.at).enumerate() {
+            let found = view.least(omega + slope, seat)?;
+            let value_ns = found.value_ns + constant;
+            if least.is_none_or(|least| value_ns < least.value_ns) {
+                least = Some(Least { value_ns, ..found });
+                seats.best = k;
             }
         }
-        Some(value(low))
+        least
+    }
+
+    /// What the constraint says that was least when `seats` were taken, or another one that has its place now.
+    pub(crate) fn seated(
+        &self,
+        now: RawTime,
+        reference_ns: i64,
+        omega: f64,
+        wander: &Wander,
+        seats: &Seats,
+    ) -> Option<Least> {
+        let view = View { hull: self, now, reference_ns, half_a: wander.half_a };
+        let (constant, slope) = wander.tangents.get(seats.best)?;
+        let seat = seats.at.get(seats.best)?;
+        let found = view.value(omega + slope, (*seat).min(self.vertices.len().checked_sub(1)?));
+        Some(Least { value_ns: found.value_ns + constant, ..found })
+    }
+}
+
+/// A hull seen from one instant, without J.
+struct View<'a> {
+    hull: &'a Hull,
+    now: RawTime,
+    reference_ns: i64,
+    half_a: f64,
+}
+
+impl View<'_> {
+    fn value(&self, omega: f64, i: usize) -> Least {
+        let Constraint { t, v_ns } = self.hull.vertices[i];
+        let age_ns = to_f64(self.now.ns_since(t).max(0));
+        let value_ns = to_f64(v_ns.saturating_sub(self.reference_ns)) + (omega + self.half_a * age_ns) * age_ns;
+        Least { value_ns, age_ns }
+    }
+
+    /// The values along the hull fall, then rise, so a walk downhill from any seat finds the least. Where rounding hides
+    /// the slope it stops early, at another constraint: looser, never tighter.
+    fn least(&self, omega: f64, seat: &mut usize) -> Option<Least> {
+        let last = self.hull.vertices.len().checked_sub(1)?;
+        let mut i = (*seat).min(last);
+        let mut here = self.value(omega, i);
+        while i < last {
+            let newer = self.value(omega, i + 1);
+            if newer.value_ns >= here.value_ns {
+                break;
+            }
+            (i, here) = (i + 1, newer);
+        }
+        while i > 0 {
+            let older = self.value(omega, i - 1);
+            if older.value_ns > here.value_ns {
+                break;
+            }
+            (i, here) = (i - 1, older);
+        }
+        *seat = i;
+        Some(here)
     }
 }
 
@@ -193,6 +252,7 @@ mod tests {
         fn the_hull_gives_what_all_points_give(
             steps in prop::collection::vec((1_000i64..2_000_000_000, 0i64..100_000), 1..200),
             omega_ppm in -1000.0..1000.0f64, ahead in 0i64..60_000_000_000, swap in any::<bool>(),
+            at in prop::array::uniform2(0usize..250),
         ) {
             let wander = Wander::new(1e-7, 3e-8);
             let mut t = 0;
@@ -204,8 +264,8 @@ mod tests {
             }
             let mut hull = Hull::default();
             points.iter().for_each(|&(t, v)| hull.push(RawTime::from_ns(t), v, &wander));
-            let omega = omega_ppm * 1e-6;
-            let least = hull.least(RawTime::from_ns(now), 0, omega, &wander).expect("not empty").value_ns;
+            let (omega, mut seats) = (omega_ppm * 1e-6, Seats { at, best: 0 });
+            let least = hull.least(RawTime::from_ns(now), 0, omega, &wander, &mut seats).expect("not empty").value_ns;
             let expected = brute_force(&points, now, omega, &wander);
             prop_assert!(least >= expected - 1e-3, "tighter than the constraints: {least} < {expected}");
             prop_assert!(least <= expected + 1e-3, "a constraint was lost: {least} > {expected}");
@@ -231,6 +291,9 @@ mod tests {
         for v in [70, 50, 60] {
             hull.push(RawTime::from_ns(5), v, &wander);
         }
-        assert_eq!(hull.least(RawTime::from_ns(5), 0, 0.0, &wander).expect("one").value_ns, 50.0);
+        assert_eq!(
+            hull.least(RawTime::from_ns(5), 0, 0.0, &wander, &mut Seats::default()).expect("one").value_ns,
+            50.0
+        );
     }
 }

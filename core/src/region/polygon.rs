@@ -7,18 +7,28 @@
 //! ```text
 //! ω_max = sup{ω ≤ Ω : up(ω) ≥ low(ω)}      θ_max = up(ω_max)        ω_min, θ_min likewise
 //! ```
-//! up is concave and low convex, so the feasible ω are an interval. Bisection keeps the *infeasible* end, and a rate
-//! counts as infeasible only when it is so by more than [`SLACK_NS`]: outward by construction.
+//! up is concave and low convex, so the feasible ω are an interval, and Newton's iteration finds its ends. At some ω
+//! take the tightest constraint of each direction, two lines in ω with slopes Δ_up and Δ_low. Where their difference
+//! falls, Δ_up < Δ_low, no rate beyond its zero satisfies both: **each step is a proof by two constraints**, whatever
+//! came before it and whether or not the search found the very tightest ones. So the iteration may begin anywhere (where
+//! the last one ended) and stop at any time; from a proved end it moves inward only, one pair of lines a step, and is
+//! there when the lines at the end are those that gave it. As Δ_up ≥ 0, its line at ω_max is θ_max.
+//! The zero is that of the difference plus [`SLACK_NS`], and the end moves out by [`OUTWARD`]: outward by construction.
+//! If the lines at a proved end ask for rates beyond it, there are none.
 
 use crate::region::Region;
-use crate::region::hull::{Hull, Least, Wander};
+use crate::region::hull::{Hull, Least, Seats, Wander};
 use crate::time::RawTime;
 use crate::units::{FreqError, to_i64};
 
 /// Covers the rounding of every sum below, generously: residuals are far below 2⁴⁰ ns.
 const SLACK_NS: f64 = 1.0;
-/// 2·1000 ppm / 2³² is below half a unit of a published rate.
-const BISECTIONS: u32 = 32;
+/// Half a unit of a published rate, 2⁻⁴¹: covers the rounding of a step's quotient, s/s.
+const OUTWARD: f64 = 0.5 / 1_099_511_627_776.0;
+/// Two or three are usual from the last end; there is a proof after every one.
+const MAX_STEPS: u32 = 64;
+/// 2·1000 ppm / 2⁶⁴: as near to the closest approach as f64 can tell.
+const BISECTIONS: u32 = 64;
 
 /// The constraints of one source.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +37,24 @@ pub(crate) struct Polygon {
     upper: Hull,
     /// −θ(t) ≤ −v.
     lower: Hull,
-    /// A rate that was feasible last time: where to look first.
-    hint: f64,
+    /// Where to look first for ω_max and for ω_min.
+    fastest: Start,
+    slowest: Start,
+}
+
+/// Where the search for one end of the rates ended last time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Start {
+    omega: f64,
+    upper: Seats,
+    lower: Seats,
+}
+
+/// Which end of the rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Fastest,
+    Slowest,
 }
 
 /// What a source's constraints say now.
@@ -50,17 +76,35 @@ pub(crate) struct Limits {
     pub(crate) omega: f64,
 }
 
-/// up(ω) and low(ω) relative to the reference, and the slope of their difference.
+/// The tightest constraint of each direction at some ω: θ relative to the reference, and dθ/dω.
 struct Gap {
-    up_ns: f64,
-    low_ns: f64,
-    slope: f64,
+    up: Least,
+    low: Least,
 }
 
 impl Gap {
-    fn is_feasible(&self) -> bool {
-        self.up_ns - self.low_ns >= -SLACK_NS
+    fn width_ns(&self) -> f64 {
+        self.up.value_ns - self.low.value_ns
     }
+
+    /// How the width changes with ω, ns.
+    fn slope_ns(&self) -> f64 {
+        self.up.age_ns - self.low.age_ns
+    }
+
+    /// Does it close towards `side`?
+    fn closes(&self, side: Side) -> bool {
+        match side {
+            Side::Fastest => self.slope_ns() < 0.0,
+            Side::Slowest => self.slope_ns() > 0.0,
+        }
+    }
+}
+
+/// One end of the rates, and θ there.
+struct End {
+    omega: f64,
+    theta_ns: f64,
 }
 
 impl Polygon {
@@ -77,7 +121,7 @@ impl Polygon {
     pub(crate) fn clear(&mut self) {
         self.upper.clear();
         self.lower.clear();
-        self.hint = 0.0;
+        (self.fastest, self.slowest) = (Start::default(), Start::default());
     }
 
     pub(crate) fn expire(&mut self, memory_ns: i64) {
@@ -90,14 +134,18 @@ impl Polygon {
         if self.upper.is_empty() || self.lower.is_empty() {
             return Verdict::Silent;
         }
-        let view = View { polygon: self, now, reference_ns: self.reference(), limits };
-        match view.feasible_rate() {
-            Ok(omega) => {
-                let region = view.extremes(omega);
-                self.hint = omega;
-                Verdict::Region(region)
-            }
-            Err(by_ns) => Verdict::Empty { by_ns },
+        let reference_ns = self.reference();
+        let view = View { upper: &self.upper, lower: &self.lower, now, reference_ns, limits };
+        let fastest = view.end(Side::Fastest, &mut self.fastest);
+        let slowest = view.end(Side::Slowest, &mut self.slowest);
+        match (fastest, slowest) {
+            (Some(fastest), Some(slowest)) if slowest.omega <= fastest.omega => Verdict::Region(Region {
+                theta_hi_ns: reference_ns.saturating_add(to_i64(fastest.theta_ns.ceil())),
+                theta_lo_ns: reference_ns.saturating_add(to_i64(slowest.theta_ns.floor())),
+                omega_hi: FreqError::from_fraction(fastest.omega).to_rate_up().saturating_add(1),
+                omega_lo: FreqError::from_fraction(slowest.omega).to_rate_down().saturating_sub(1),
+            }),
+            _ => Verdict::Empty { by_ns: view.miss_ns() },
         }
     }
 
@@ -109,72 +157,97 @@ impl Polygon {
 
 /// A polygon seen from one instant.
 struct View<'a> {
-    polygon: &'a Polygon,
+    upper: &'a Hull,
+    lower: &'a Hull,
     now: RawTime,
     reference_ns: i64,
     limits: &'a Limits,
 }
 
 impl View<'_> {
-    fn gap(&self, omega: f64) -> Gap {
+    fn gap(&self, omega: f64, start: &mut Start) -> Gap {
         let wander = &self.limits.wander;
         let nothing = Least { value_ns: f64::INFINITY, age_ns: 0.0 };
-        let up = self.polygon.upper.least(self.now, self.reference_ns, omega, wander).unwrap_or(nothing);
+        let up = self.upper.least(self.now, self.reference_ns, omega, wander, &mut start.upper).unwrap_or(nothing);
         let mirrored = self.reference_ns.saturating_neg();
-        let low = self.polygon.lower.least(self.now, mirrored, -omega, wander).unwrap_or(nothing);
-        Gap { up_ns: up.value_ns, low_ns: -low.value_ns, slope: up.age_ns - low.age_ns }
+        let low = self.lower.least(self.now, mirrored, -omega, wander, &mut start.lower).unwrap_or(nothing);
+        Gap { up, low: Least { value_ns: -low.value_ns, ..low } }
     }
 
-    /// Some rate at which the constraints agree, or by how much they miss each other where they come closest. The gap
-    /// is concave in ω: its slope says on which side to look.
-    fn feasible_rate(&self) -> Result<f64, i64> {
-        let limit = self.limits.omega;
-        let (mut low, mut high) = (-limit, limit);
-        let mut omega = self.polygon.hint.clamp(low, high);
-        let mut closest = f64::NEG_INFINITY;
-        for _ in 0..=2 * BISECTIONS {
-            let gap = self.gap(omega);
-            if gap.is_feasible() {
-                return Ok(omega);
+    /// What the constraints say that the search ended with last time.
+    fn remembered(&self, start: &Start) -> Option<Gap> {
+        let (wander, omega) = (&self.limits.wander, start.omega);
+        let up = self.upper.seated(self.now, self.reference_ns, omega, wander, &start.upper)?;
+        let low = self.lower.seated(self.now, self.reference_ns.saturating_neg(), -omega, wander, &start.lower)?;
+        Some(Gap { up, low: Least { value_ns: -low.value_ns, ..low } })
+    }
+
+    /// The outermost rate that the constraints allow, and θ there; `None` if they allow none.
+    fn end(&self, side: Side, start: &mut Start) -> Option<End> {
+        let limit = if side == Side::Fastest { self.limits.omega } else { -self.limits.omega };
+        let mut omega = limit;
+        if let Some(gap) = self.remembered(start).filter(|gap| gap.closes(side)) {
+            omega = inner(side, limit, zero(start.omega, &gap));
+        }
+        let mut gap = self.gap(omega, start);
+        for _ in 0..MAX_STEPS {
+            if gap.width_ns() >= -SLACK_NS {
+                break;
             }
-            closest = closest.max(gap.up_ns - gap.low_ns);
-            if gap.slope > 0.0 {
+            if !gap.closes(side) {
+                return None;
+            }
+            let before = omega;
+            omega = inner(side, omega, zero(omega, &gap));
+            if (omega - before).abs() <= OUTWARD {
+                break;
+            }
+            gap = self.gap(omega, start);
+        }
+        start.omega = omega;
+        // θ is the line's at its own rate; the end moves out along it.
+        Some(match side {
+            Side::Fastest => End {
+                omega: (omega + OUTWARD).min(limit),
+                theta_ns: gap.up.value_ns + gap.up.age_ns * OUTWARD + SLACK_NS,
+            },
+            Side::Slowest => End {
+                omega: (omega - OUTWARD).max(limit),
+                theta_ns: gap.low.value_ns - gap.low.age_ns * OUTWARD - SLACK_NS,
+            },
+        })
+    }
+
+    /// By how much the constraints miss each other where they come closest: the slope of the gap, concave in ω, says on
+    /// which side to look.
+    fn miss_ns(&self) -> i64 {
+        let (mut low, mut high) = (-self.limits.omega, self.limits.omega);
+        let mut closest = f64::NEG_INFINITY;
+        let mut start = Start::default();
+        for _ in 0..BISECTIONS {
+            let omega = f64::midpoint(low, high);
+            let gap = self.gap(omega, &mut start);
+            closest = closest.max(gap.width_ns());
+            if gap.slope_ns() > 0.0 {
                 low = omega;
             } else {
                 high = omega;
             }
-            omega = f64::midpoint(low, high);
         }
-        Err(to_i64(-closest))
+        to_i64(-closest)
     }
+}
 
-    /// Bisects from a feasible rate to both ends; the infeasible end is kept.
-    fn extremes(&self, feasible: f64) -> Region {
-        let omega_max = self.last_feasible(feasible, self.limits.omega);
-        let omega_min = self.last_feasible(feasible, -self.limits.omega);
-        let outward = SLACK_NS;
-        Region {
-            theta_hi_ns: self.reference_ns.saturating_add(to_i64((self.gap(omega_max).up_ns + outward).ceil())),
-            theta_lo_ns: self.reference_ns.saturating_add(to_i64((self.gap(omega_min).low_ns - outward).floor())),
-            omega_hi: FreqError::from_fraction(omega_max).to_rate_up().saturating_add(1),
-            omega_lo: FreqError::from_fraction(omega_min).to_rate_down().saturating_sub(1),
-        }
-    }
+/// Where the two lines of a gap that closes miss each other by the slack.
+fn zero(omega: f64, gap: &Gap) -> f64 {
+    omega - (gap.width_ns() + SLACK_NS) / gap.slope_ns()
+}
 
-    fn last_feasible(&self, feasible: f64, limit: f64) -> f64 {
-        if self.gap(limit).is_feasible() {
-            return limit;
-        }
-        let (mut inside, mut outside) = (feasible, limit);
-        for _ in 0..BISECTIONS {
-            let middle = f64::midpoint(inside, outside);
-            if self.gap(middle).is_feasible() {
-                inside = middle;
-            } else {
-                outside = middle;
-            }
-        }
-        outside
+/// The inner one of two ends.
+fn inner(side: Side, a: f64, b: f64) -> f64 {
+    match side {
+        Side::Fastest => a.min(b),
+        Side::Slowest => a.max(b),
     }
 }
 
@@ -187,6 +260,52 @@ mod tests {
 
     fn limits() -> Limits {
         Limits { wander: Wander::new(1e-7, 3e-8), omega: 1e-3 }
+    }
+
+    fn view<'a>(polygon: &'a Polygon, now: i64, limits: &'a Limits) -> View<'a> {
+        let (upper, lower, now) = (&polygon.upper, &polygon.lower, RawTime::from_ns(now));
+        View { upper, lower, now, reference_ns: polygon.reference(), limits }
+    }
+
+    impl View<'_> {
+        fn is_feasible(&self, omega: f64) -> bool {
+            self.gap(omega, &mut Start::default()).width_ns() >= -SLACK_NS
+        }
+
+        /// The plain way: some feasible rate, then halving towards both limits; the infeasible end is kept.
+        fn bisected(&self) -> Option<Region> {
+            let limit = self.limits.omega;
+            let (mut low, mut high) = (-limit, limit);
+            let mut feasible = None;
+            for _ in 0..64 {
+                let omega = f64::midpoint(low, high);
+                if self.is_feasible(omega) {
+                    feasible = Some(omega);
+                    break;
+                }
+                let rises = self.gap(omega, &mut Start::default()).slope_ns() > 0.0;
+                (low, high) = if rises { (omega, high) } else { (low, omega) };
+            }
+            let (slowest, fastest) = (self.last_feasible(feasible?, -limit), self.last_feasible(feasible?, limit));
+            let (bottom, top) = (self.gap(slowest, &mut Start::default()), self.gap(fastest, &mut Start::default()));
+            Some(Region {
+                theta_lo_ns: self.reference_ns + to_i64((bottom.low.value_ns - SLACK_NS).floor()),
+                theta_hi_ns: self.reference_ns + to_i64((top.up.value_ns + SLACK_NS).ceil()),
+                omega_lo: FreqError::from_fraction(slowest).to_rate_down() - 1,
+                omega_hi: FreqError::from_fraction(fastest).to_rate_up() + 1,
+            })
+        }
+
+        fn last_feasible(&self, mut inside: f64, mut outside: f64) -> f64 {
+            if self.is_feasible(outside) {
+                return outside;
+            }
+            for _ in 0..32 {
+                let middle = f64::midpoint(inside, outside);
+                (inside, outside) = if self.is_feasible(middle) { (middle, outside) } else { (inside, middle) };
+            }
+            outside
+        }
     }
 
     fn region(polygon: &mut Polygon, now: i64) -> Region {
@@ -265,14 +384,55 @@ mod tests {
             let rate = FreqError::from_fraction(omega);
             prop_assert!(found.omega_lo <= rate.to_rate_down() && rate.to_rate_up() <= found.omega_hi);
             // Brute force over rates: no feasible (θ, ω) lies outside by more than the slack and a grid step.
-            let view = View { polygon: &polygon, now: RawTime::from_ns(t), reference_ns: polygon.reference(), limits: &limits() };
+            let limits = limits();
+            let view = view(&polygon, t, &limits);
             let mut best = f64::NEG_INFINITY;
             for step in -2000..=2000 {
-                let gap = view.gap(f64::from(step) * 0.5e-6);
-                if gap.up_ns >= gap.low_ns { best = best.max(gap.up_ns); }
+                let gap = view.gap(f64::from(step) * 0.5e-6, &mut Start::default());
+                if gap.width_ns() >= 0.0 { best = best.max(gap.up.value_ns); }
             }
             if best.is_finite() {
                 prop_assert!(crate::units::to_f64(found.theta_hi_ns - view.reference_ns) >= best);
+            }
+        }
+
+        /// Each verdict begins where the last one ended, in worlds with and without a jump of the source. It is what
+        /// bisection finds from nothing, or looser by two units at most.
+        #[test]
+        fn verdicts_are_those_of_bisection_and_never_tighter(
+            exchanges in prop::collection::vec(
+                (10_000_000i64..3_000_000_000, 0i64..400_000, 0i64..400_000, 0i64..5_000_000_000), 1..60),
+            omega_ppm in -990.0..990.0f64, drift_per_s in -1e-7..1e-7f64, jump in -2_000_000i64..2_000_000, jumps_at in 0usize..120,
+        ) {
+            let limits = limits();
+            let mut polygon = Polygon::default();
+            let (mut t, mut late) = (0i64, 0);
+            for (k, (wait, forward, back, idle)) in exchanges.into_iter().enumerate() {
+                t = (t + wait).max(late);
+                let theta = |at: i64| {
+                    let (at, step) = (crate::units::to_f64(at), if k >= jumps_at { jump } else { 0 });
+                    step + to_i64((omega_ppm * 1e-6 * at + 0.5e-9 * drift_per_s * at * at).round())
+                };
+                polygon.add_upper(RawTime::from_ns(t), theta(t) + forward + 1, &limits.wander);
+                t += forward + back;
+                polygon.add_lower(RawTime::from_ns(t), theta(t) - back - 1, &limits.wander);
+                for now in [t, t + idle] {
+                    late = now;
+                    let expected = view(&polygon, now, &limits).bisected();
+                    let found = match polygon.verdict(RawTime::from_ns(now), &limits) {
+                        Verdict::Region(region) => Some(region),
+                        _ => None,
+                    };
+                    prop_assert_eq!(found.is_some(), expected.is_some(), "after {} exchanges", k + 1);
+                    let Some((found, old)) = found.zip(expected) else { continue };
+                    let looser = [
+                        found.theta_hi_ns - old.theta_hi_ns,
+                        old.theta_lo_ns - found.theta_lo_ns,
+                        found.omega_hi - old.omega_hi,
+                        old.omega_lo - found.omega_lo,
+                    ];
+                    prop_assert!(looser.iter().all(|by| (0..=2).contains(by)), "{looser:?} after {} exchanges", k + 1);
+                }
             }
         }
     }

@@ -34,11 +34,16 @@ pub(crate) fn vote(regions: &[Region], n: usize, f: usize) -> Vote {
     }
 }
 
-/// The hull of the points that at least `needed` of the closed intervals cover.
-fn covered(intervals: impl Iterator<Item = (i64, i64)> + Clone, needed: usize) -> Option<(i64, i64)> {
-    let covers = |x: i64| intervals.clone().filter(|&(lo, hi)| lo <= x && x <= hi).count();
-    let low = intervals.clone().map(|(lo, _)| lo).filter(|&x| covers(x) >= needed).min()?;
-    let high = intervals.clone().map(|(_, hi)| hi).filter(|&x| covers(x) >= needed).max()?;
+/// The hull of the points that at least `needed` of the closed intervals cover: sweeps inward from either side.
+fn covered(intervals: impl Iterator<Item = (i64, i64)>, needed: usize) -> Option<(i64, i64)> {
+    let (mut lows, mut highs): (Vec<i64>, Vec<i64>) = intervals.unzip();
+    lows.sort_unstable();
+    highs.sort_unstable();
+    // At the k-th low from below, k have begun, less those that ended before it; from above likewise.
+    let ended = |x: i64| highs.partition_point(|&high| high < x);
+    let begin = |x: i64| lows.len() - lows.partition_point(|&low| low <= x);
+    let low = (1..).zip(&lows).find(|&(begun, &x)| begun >= needed + ended(x)).map(|(_, &x)| x)?;
+    let high = (1..).zip(highs.iter().rev()).find(|&(begun, &x)| begun >= needed + begin(x)).map(|(_, &x)| x)?;
     Some((low, high))
 }
 
@@ -86,6 +91,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_sweep_finds_the_outermost_points_that_enough_cover(
+            intervals in prop::collection::vec((-20i64..20, 0i64..20), 0..9), needed in 1usize..6,
+        ) {
+            let intervals: Vec<(i64, i64)> = intervals.into_iter().map(|(low, width)| (low, low + width)).collect();
+            let covers = |x: &i64| intervals.iter().filter(|&&(low, high)| low <= *x && *x <= high).count() >= needed;
+            let points: Vec<i64> = (-20..40).filter(covers).collect();
+            let expected = points.first().copied().zip(points.last().copied());
+            prop_assert_eq!(covered(intervals.iter().copied(), needed), expected);
+        }
+
         #[test]
         fn truth_stays_inside_while_at_most_f_groups_lie(
             truthful in prop::collection::vec((0i64..1000, 0i64..1000), 1..8),

@@ -1,0 +1,527 @@
+//! The default filter: one-way minima in adaptive blocks feed the two-state filter (ALGORITHM §6.2, "H4").
+//!
+//! Queueing only ever delays, so the least U and the least L of a block are its purest points, and they need not come
+//! from the same exchange: at a load where one packet in thirty meets no queue, one exchange in a thousand is pure in
+//! both directions. The block's midpoint z = (u − v)/2 can be wrong by at most half of what its strip u + v exceeds the
+//! shortest known one, so that excess is its noise. A block ends when it is clean, or when waiting longer would cost
+//! more than it could gain because the clock wanders (`wander` ≥ `noise`/2).
+//!
+//! Where the noise of the stamps themselves is two-sided ([`super::strips`]), minima are the worst choice and block
+//! means the best: then z is the mean midpoint of the block's ordinary exchanges, with σ learned from the strips.
+
+use super::Exchange;
+use super::block::{Smallest, Veto, purest};
+use super::kalman::{Covariance, Kalman};
+use super::purity::Purity;
+use super::route::Route;
+use super::separator::{Line, Point, Scratch, separate};
+use super::strips::Strips;
+use crate::time::RawTime;
+use crate::units::to_f64;
+
+/// Share of the excess strip that counts as noise of the midpoint: 1/√12 of a uniform law; up to so much is learned.
+const EXCESS_SHARE: f64 = 0.3;
+const EXCESS_SHARE_MAX: f64 = 1.2;
+/// Below this share of clean blocks, queues have no floor that blocks meet: then clean ones are chance.
+const CLEAN_SHARE: f64 = 0.1;
+/// Smoothed surprise beyond which q doubles, and what it is then.
+const SURPRISE_MAX: f64 = 2.0;
+const SURPRISE_RESET: f64 = 1.3;
+/// A block waits while wander is below this share of its noise.
+const WANDER_SHARE: f64 = 0.5;
+/// Exchanges whose stamps are in doubt by no more are precise, ns.
+const PRECISE_STAMP_NS: i64 = 20;
+/// Longest block, s.
+const BLOCK_MAX_S: f64 = 32.0;
+/// Least and greatest sub-block, and how many exchanges it should have.
+const SUB_BLOCK_S: (f64, f64) = (0.1, 0.5);
+const SUB_BLOCK_EXCHANGES: f64 = 16.0;
+/// Stamps too early by less than this are glitches of a NIC, by more another path, s.
+const GLITCH_MAX: f64 = 500e-9;
+/// Stamps this close confirm each other, s.
+const COMPANY: f64 = 32e-9;
+/// Exchanges and seconds before the first line is drawn; fewer exchanges do when it took long.
+const START_EXCHANGES: usize = 16;
+const START_S: f64 = 2.0;
+const START_FEW: usize = 4;
+const START_LONG_S: f64 = 32.0;
+/// Exchanges kept for the first line at most.
+const START_MAX: usize = 4096;
+/// Slopes considered for the first line: ±Ω.
+const SLOPES: f64 = 1e-3;
+/// The greatest random walk of frequency that is learned.
+const WALK_MAX: f64 = 1e-14;
+
+/// What depends on the kind of stamps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tuning {
+    /// Noise of the purest points, s.
+    pub sigma: f64,
+    /// Stamps are good to tens of ns: changes of path show, lone early stamps are glitches.
+    pub is_precise: bool,
+    /// Only the rules of ALGORITHM §6.2, for comparison with its prototype: no means, no kinks, q from clean blocks.
+    pub is_plain: bool,
+    /// Least random walk of frequency, (s/s)²/s, and the first guess.
+    pub walk_min: f64,
+    /// Length of a sub-block, s; `None`: from the rate of the first exchanges.
+    pub sub_block_s: Option<f64>,
+}
+
+impl Tuning {
+    /// By the stamps of the first exchanges: the median of their doubt decides.
+    fn learned(exchanges: &[Exchange]) -> Self {
+        let mut doubts: Vec<i64> = exchanges.iter().map(|exchange| exchange.stamp_ns).collect();
+        doubts.sort_unstable();
+        let median = doubts.get(doubts.len() / 2).copied().unwrap_or(i64::MAX);
+        Tuning::of_stamps(median <= PRECISE_STAMP_NS)
+    }
+
+    /// For stamps good to some ns (hardware), or others.
+    #[must_use]
+    pub const fn of_stamps(is_precise: bool) -> Self {
+        let sigma = if is_precise { 5e-9 } else { 30e-9 };
+        Tuning { sigma, is_precise, is_plain: false, walk_min: 2e-18, sub_block_s: None }
+    }
+}
+
+/// See the module's page.
+#[derive(Clone, Debug)]
+pub struct Adaptive {
+    tuning: Option<Tuning>,
+    stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    Gathering(Vec<Exchange>),
+    Running(Box<Running>),
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    tuning: Tuning,
+    kalman: Kalman,
+    route: Route,
+    strips: Strips,
+    block: Block,
+    /// Length of a sub-block, s.
+    sub_block: f64,
+    /// When the sub-block began, and the least u and v since.
+    sub_since: RawTime,
+    sub_least: (f64, f64),
+    /// How much of a block's excess is noise of its midpoint.
+    excess_share: f64,
+    /// Smoothed excess of concluded blocks, s.
+    usual_excess: f64,
+    /// Smoothed normalised innovation squared: 1 when the model fits.
+    surprise: f64,
+    /// Smoothed product of successive normalised innovations, and the last of them.
+    correlation: f64,
+    last_nu: f64,
+    /// Smoothed share of clean blocks.
+    clean_share: f64,
+    /// Clean blocks so far, and all.
+    clean: u32,
+    blocks: u32,
+}
+
+/// What the present block has seen.
+#[derive(Clone, Debug)]
+struct Block {
+    since: RawTime,
+    upper: Smallest,
+    lower: Smallest,
+    /// The shortest strip of a single sub-block.
+    own_strip: f64,
+    /// Sum of de-skewed midpoints and of strips of the ordinary exchanges, and how many they are of how many.
+    middles: f64,
+    ordinary: u32,
+    exchanges: u32,
+}
+
+impl Block {
+    fn starting(since: RawTime) -> Self {
+        Block {
+            since,
+            upper: Smallest::EMPTY,
+            lower: Smallest::EMPTY,
+            own_strip: f64::INFINITY,
+            middles: 0.0,
+            ordinary: 0,
+            exchanges: 0,
+        }
+    }
+}
+
+/// What a block says of θ.
+struct Measured {
+    /// Midpoint relative to the base, uncorrected for the path, s.
+    middle: f64,
+    /// Strip of the purest pair.
+    strip: f64,
+    /// How far it exceeds the shortest.
+    excess: f64,
+    /// Standard deviation of the midpoint.
+    noise: f64,
+    is_clean: bool,
+}
+
+impl Adaptive {
+    /// A filter that has seen nothing; without a tuning, the first exchanges tell it.
+    #[must_use]
+    pub const fn new(tuning: Option<Tuning>) -> Self {
+        Adaptive { tuning, stage: Stage::Gathering(Vec::new()) }
+    }
+
+    /// Takes an exchange; [`Adaptive::settle`] draws conclusions. Both packets of a pair come before it.
+    pub fn insert(&mut self, exchange: &Exchange) {
+        match &mut self.stage {
+            Stage::Gathering(exchanges) if exchanges.len() < START_MAX => exchanges.push(*exchange),
+            Stage::Gathering(_) => {}
+            Stage::Running(running) => running.insert(exchange),
+        }
+    }
+
+    /// Draws conclusions from what was inserted up to `t`.
+    pub fn settle(&mut self, t: RawTime) {
+        match &mut self.stage {
+            Stage::Gathering(exchanges) => {
+                if let Some(running) = start(exchanges, t, self.tuning) {
+                    self.stage = Stage::Running(Box::new(running));
+                }
+            }
+            Stage::Running(running) => running.settle(t),
+        }
+    }
+
+    /// The state, once there is one.
+    pub(crate) fn kalman(&self) -> Option<&Kalman> {
+        match &self.stage {
+            Stage::Gathering(_) => None,
+            Stage::Running(running) => Some(&running.kalman),
+        }
+    }
+
+    pub(crate) fn kalman_mut(&mut self) -> Option<&mut Kalman> {
+        match &mut self.stage {
+            Stage::Gathering(_) => None,
+            Stage::Running(running) => Some(&mut running.kalman),
+        }
+    }
+
+    /// Before the first line: the exchange with the shortest strip so far.
+    pub(crate) fn first_guess(&self) -> Option<&Exchange> {
+        match &self.stage {
+            Stage::Gathering(exchanges) => exchanges.iter().min_by_key(|exchange| exchange.strip_ns()),
+            Stage::Running(_) => None,
+        }
+    }
+
+    /// The shortest strip believed at `t`, s.
+    pub(crate) fn shortest_strip(&self, t: RawTime) -> Option<f64> {
+        match &self.stage {
+            Stage::Gathering(_) => self.first_guess().map(|exchange| to_f64(exchange.strip_ns()) * 1e-9),
+            Stage::Running(running) => Some(running.route.shortest_at(t)),
+        }
+    }
+
+    /// Clean blocks so far: what σ means is known after some.
+    pub(crate) fn clean_blocks(&self) -> u32 {
+        match &self.stage {
+            Stage::Gathering(_) => 0,
+            Stage::Running(running) => running.clean,
+        }
+    }
+
+    /// Did this exchange's packets meet no queue, forward and back, as far as the state knows?
+    pub(crate) fn purity(&self, exchange: &Exchange) -> Option<Purity> {
+        let Stage::Running(running) = &self.stage else { return None };
+        Some(running.purity(exchange))
+    }
+
+    /// θ − raw in ns, ω and the variance of θ (s²) at `t`: what tools compare.
+    #[must_use]
+    pub fn state_at(&self, t: RawTime) -> Option<(i64, f64, f64)> {
+        let kalman = self.kalman()?;
+        Some((kalman.theta_ns_at(t), kalman.omega, kalman.covariance_after(kalman.since(t).max(0.0)).p00))
+    }
+
+    /// Did the strips show two-sided noise?
+    #[must_use]
+    pub fn is_two_sided(&self) -> bool {
+        matches!(&self.stage, Stage::Running(running) if running.strips.two_sided().is_some())
+    }
+}
+
+/// The first state: the widest strip that separates both directions (ALGORITHM §1, k = 1).
+fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<Running> {
+    let first = exchanges.first()?;
+    let tuning = tuning.unwrap_or_else(|| Tuning::learned(exchanges));
+    let span = to_f64(t.ns_since(first.t1)) * 1e-9;
+    let is_enough = |count: usize, seconds: f64| exchanges.len() >= count && span >= seconds;
+    if !is_enough(START_EXCHANGES, START_S) && !is_enough(START_FEW, START_LONG_S) && exchanges.len() < START_MAX {
+        return None;
+    }
+    let base_ns = first.upper_ns;
+    let point = |t: RawTime, ns: i64| Point {
+        t_s: to_f64(t.ns_since(first.t1)) * 1e-9,
+        y_s: to_f64(ns.saturating_sub(base_ns)) * 1e-9,
+    };
+    let upper: Vec<Point> = exchanges.iter().map(|e| point(e.t1, e.upper_ns)).collect();
+    let lower: Vec<Point> = exchanges.iter().map(|e| point(e.t4, e.lower_ns)).collect();
+    let Line { slope, offset_s, margin_s } = separate(&upper, &lower, 1, -SLOPES..=SLOPES, &mut Scratch::default())?;
+    let (p00, p11) = (margin_s * margin_s / 16.0 + tuning.sigma * tuning.sigma, (margin_s / span) * (margin_s / span));
+    let p = Covariance { p00, p01: 0.5 * (p00 * p11).sqrt(), p11 };
+    let theta = offset_s + slope * span;
+    let rate_hz = f64::from(u32::try_from(upper.len()).unwrap_or(u32::MAX)) / span;
+    let mut kalman = Kalman { t, base_ns, theta, omega: slope, p, q: tuning.walk_min };
+    kalman.rebase();
+    Some(Running {
+        tuning,
+        kalman,
+        route: Route::new(t, margin_s),
+        strips: Strips::new(),
+        block: Block::starting(t),
+        sub_block: tuning.sub_block_s.unwrap_or((SUB_BLOCK_EXCHANGES / rate_hz).clamp(SUB_BLOCK_S.0, SUB_BLOCK_S.1)),
+        sub_since: t,
+        sub_least: (f64::INFINITY, f64::INFINITY),
+        usual_excess: 0.0,
+        excess_share: EXCESS_SHARE,
+        surprise: 1.0,
+        correlation: 0.0,
+        last_nu: 0.0,
+        clean_share: 1.0,
+        clean: 0,
+        blocks: 0,
+    })
+}
+
+impl Running {
+    fn purity(&self, exchange: &Exchange) -> Purity {
+        let Exchange { t1, t4, upper_ns, lower_ns, .. } = *exchange;
+        let half = 0.5 * self.route.shortest_at(t4);
+        let excess = |theta: f64, ns: i64, floor: f64| (self.kalman.residual(ns) - theta).abs() - floor;
+        let (forward, back) = (half + self.route.correction, half - self.route.correction);
+        let limit = match self.strips.two_sided() {
+            Some(noise) => 3.0 * noise.sigma,
+            None => 4.0 * self.tuning.sigma,
+        } + 2.0 * self.kalman.p.p00.max(0.0).sqrt();
+        Purity {
+            forward: excess(self.kalman.theta_at(t1), upper_ns, forward) <= limit,
+            reverse: excess(self.kalman.theta_at(t4), lower_ns, back) <= limit,
+        }
+    }
+
+    fn insert(&mut self, exchange: &Exchange) {
+        let (since, omega) = (self.block.since, self.kalman.omega);
+        let deskewed = |t: RawTime, ns: i64| self.kalman.residual(ns) - omega * to_f64(t.ns_since(since)) * 1e-9;
+        let u = deskewed(exchange.t1, exchange.upper_ns);
+        let v = -deskewed(exchange.t4, exchange.lower_ns);
+        self.block.upper.insert(u);
+        self.block.lower.insert(v);
+        self.sub_least = (self.sub_least.0.min(u), self.sub_least.1.min(v));
+        if !self.tuning.is_plain {
+            self.block.exchanges += 1;
+            if self.strips.two_sided().is_none_or(|noise| noise.is_ordinary(u + v)) {
+                self.block.ordinary += 1;
+                self.block.middles += 0.5 * (u - v);
+            }
+            self.strips.push(u + v);
+        }
+    }
+
+    fn settle(&mut self, t: RawTime) {
+        let (sigma, is_precise) = (self.strip_sigma(), self.tuning.is_precise);
+        let b = to_f64(t.ns_since(self.block.since)) * 1e-9;
+        if to_f64(t.ns_since(self.sub_since)) * 1e-9 < self.sub_block || self.block.upper.is_empty() {
+            return;
+        }
+        let (u, v) = std::mem::replace(&mut self.sub_least, (f64::INFINITY, f64::INFINITY));
+        self.sub_since = t;
+        if is_precise && u + v < f64::INFINITY {
+            let middle = 0.5 * (u - v) + self.kalman.omega * b - self.route.correction;
+            let doubt = (self.kalman.p.p00 + self.kalman.p.p11 * 25.0).max(0.0).sqrt();
+            if self.route.watch(t, u + v, middle - self.kalman.theta_at(t), sigma, doubt) {
+                self.kalman.p.p00 += 100.0 * sigma * sigma;
+                self.strips.clear();
+                self.restart_block(t);
+                return;
+            }
+        }
+        self.block.own_strip = self.block.own_strip.min(u + v);
+        let wander = self.kalman.p.p11.max(0.0).sqrt() * b / 2.0 + (self.kalman.q * b * b * b / 3.0).sqrt();
+        let measured = self.measure(t, b);
+        if !self.tuning.is_plain && self.is_bent(t, wander, &measured) {
+            return self.straighten(t, b, (u, v), &measured);
+        }
+        if measured.is_clean
+            || wander >= WANDER_SHARE * measured.noise
+            || b >= BLOCK_MAX_S
+            || self.is_surprising(t, wander, &measured)
+        {
+            self.conclude(t, b, wander, &measured);
+        }
+    }
+
+    /// Noise of the shortest strips: that of the purest points, or what was learned of two-sided noise.
+    fn strip_sigma(&self) -> f64 {
+        self.strips.two_sided().map_or(self.tuning.sigma, |noise| noise.sigma.max(self.tuning.sigma))
+    }
+
+    /// How much shorter the shortest path may be than the shortest strip seen, s: of n blocks whose excess has a density
+    /// that rises from 0, the least exceeds it by about 1/√n of the usual one. Nothing once clean blocks confirmed it.
+    fn path_doubt(&self) -> f64 {
+        if self.tuning.is_plain || self.route.is_confirmed() {
+            return 0.0;
+        }
+        self.usual_excess / f64::from(self.blocks.max(1)).sqrt()
+    }
+
+    /// Waiting for purer points makes no sense when those that came exclude the state already.
+    fn is_surprising(&self, t: RawTime, wander: f64, measured: &Measured) -> bool {
+        let innovation = measured.middle - self.route.correction - self.kalman.theta_at(t);
+        let p00 = self.kalman.covariance_after(self.kalman.since(t)).p00;
+        let r = measured.noise * measured.noise + 0.09 * wander * wander;
+        !self.tuning.is_plain && innovation * innovation > 25.0 * (p00 + r)
+    }
+
+    /// A strip far shorter than the shortest, put together from points of different sub-blocks while none of them is
+    /// short by itself: no path is that short, so ω changed within the block and bent it.
+    fn is_bent(&self, t: RawTime, wander: f64, measured: &Measured) -> bool {
+        let limit = self.route.shortest_at(t) - 6.0 * self.strip_sigma();
+        let slack = 4.0 * wander + 2.0 * self.usual_excess;
+        measured.strip < limit - slack && self.block.own_strip >= limit
+    }
+
+    /// Of a bent block only the last sub-block counts, and ω may be wrong by what the strip is short.
+    fn straighten(&mut self, t: RawTime, b: f64, (u, v): (f64, f64), measured: &Measured) {
+        let shortest = self.route.shortest_at(t);
+        let short = shortest - measured.strip;
+        let middle = 0.5 * (u - v) + self.kalman.omega * b - self.route.correction;
+        let noise = self.tuning.sigma + EXCESS_SHARE * (u + v - shortest).max(0.0);
+        self.kalman.predict(t);
+        self.kalman.p.p00 += short * short;
+        self.kalman.p.p11 += short / b * (short / b);
+        self.kalman.correct(middle - self.kalman.theta, noise * noise);
+        self.restart_block(t);
+    }
+
+    fn restart_block(&mut self, t: RawTime) {
+        self.block = Block::starting(t);
+        self.kalman.rebase();
+    }
+
+    fn measure(&self, t: RawTime, b: f64) -> Measured {
+        let sigma = self.tuning.sigma;
+        let shortest = self.route.shortest_at(t);
+        let is_glitch_known = self.tuning.is_precise && self.route.is_confirmed();
+        let veto = Veto {
+            least: shortest - 4.0 * sigma,
+            glitch_floor: if is_glitch_known { shortest - GLITCH_MAX } else { shortest },
+            company: COMPANY,
+        };
+        let (u, v) = purest(&self.block.upper, &self.block.lower, &veto);
+        let (strip, skew) = (u + v, self.kalman.omega * b);
+        let excess = (strip - shortest).max(0.0);
+        let Block { middles, ordinary, exchanges, .. } = self.block;
+        match self.strips.two_sided() {
+            Some(noise) if ordinary > 0 && 2 * ordinary >= exchanges => {
+                let n = f64::from(ordinary);
+                Measured {
+                    middle: middles / n + skew,
+                    strip,
+                    excess,
+                    noise: noise.sigma / 2.0 / n.sqrt(),
+                    is_clean: true,
+                }
+            }
+            _ => {
+                let share = self.excess_share * (excess + self.path_doubt());
+                let noise = (sigma * sigma + share * share).sqrt();
+                Measured { middle: 0.5 * (u - v) + skew, strip, excess, noise, is_clean: excess <= 3.0 * sigma }
+            }
+        }
+    }
+
+    fn conclude(&mut self, t: RawTime, b: f64, wander: f64, measured: &Measured) {
+        let sigma = self.strip_sigma();
+        let delta = self.kalman.since(t);
+        self.kalman.predict(t);
+        // De-skewing with a wrong ω can only fake a shorter strip: what wander could have done is added.
+        let candidate = measured.strip + if wander > 0.5 * sigma { wander } else { 0.0 };
+        let is_shorter = candidate < self.route.shortest_at(t) - 6.0 * sigma;
+        if is_shorter && self.tuning.is_precise {
+            self.route.recall(measured.strip, sigma);
+        }
+        let r = measured.noise * measured.noise + 0.09 * wander * wander;
+        let innovation = measured.middle - self.route.correction - self.kalman.theta;
+        let normalised = innovation * innovation / (self.kalman.p.p00 + r);
+        // A block that surprises may be bent: it teaches nothing of the path.
+        if normalised <= 16.0 || self.tuning.is_plain {
+            self.route.measured(t, candidate, is_shorter, measured.excess <= 4.0 * sigma);
+        }
+        self.learn(innovation, self.kalman.p.p00 + r, measured.is_clean);
+        if normalised > 25.0 {
+            // A block errs by at most half its excess, so it is the state that is wrong: open the filter.
+            let rate = innovation / delta.max(b);
+            self.kalman.p.p00 += innovation * innovation;
+            self.kalman.p.p11 += rate * rate / 4.0;
+        }
+        self.kalman.correct(innovation, r);
+        self.blocks = self.blocks.saturating_add(1);
+        self.usual_excess += 0.1 * (measured.excess - self.usual_excess);
+        self.clean = self.clean.saturating_add(u32::from(measured.is_clean));
+        self.restart_block(t);
+    }
+
+    /// Learns from how surprising a block was: how much of its excess is noise, and how restless the oscillator is.
+    fn learn(&mut self, innovation: f64, variance: f64, is_clean: bool) {
+        let normalised = (innovation * innovation / variance).min(9.0);
+        let nu = (innovation / variance.sqrt()).clamp(-2.0, 2.0);
+        self.correlation += 0.05 * (nu * self.last_nu - self.correlation);
+        self.last_nu = nu;
+        let Tuning { is_plain, is_precise, .. } = self.tuning;
+        self.clean_share += 0.05 * (f64::from(u8::from(is_clean)) - self.clean_share);
+        let has_clean_blocks = is_precise && (is_plain || self.clean_share > CLEAN_SHARE);
+        if has_clean_blocks && !is_clean {
+            return;
+        }
+        if !is_plain && !is_clean {
+            let growth = 1.0 + 0.02 * (normalised - 1.0).min(4.0);
+            self.excess_share = (self.excess_share * growth).clamp(EXCESS_SHARE, EXCESS_SHARE_MAX);
+        }
+        self.surprise += 0.1 * (normalised - self.surprise);
+        if is_plain || has_clean_blocks {
+            self.adapt_by_surprise(is_clean);
+        } else {
+            self.adapt_by_colour();
+        }
+    }
+
+    /// With good stamps clean blocks tell the oscillator from the queues: their normalised innovations should be 1.
+    fn adapt_by_surprise(&mut self, is_clean: bool) {
+        if is_clean && self.surprise > SURPRISE_MAX {
+            self.scale_walk(2.0);
+            self.surprise = SURPRISE_RESET;
+        } else if is_clean && self.surprise < 0.7 {
+            self.scale_walk(0.95);
+        }
+    }
+
+    /// Where queues dominate, surprise says little of q. But the innovations of the right filter are white: what is left
+    /// in them of the one before tells in which direction q is wrong.
+    fn adapt_by_colour(&mut self) {
+        if self.surprise > SURPRISE_MAX {
+            self.scale_walk(2.0);
+            self.surprise = SURPRISE_RESET;
+        } else if self.correlation > 0.2 {
+            self.scale_walk(1.1);
+        } else if self.correlation < 0.05 {
+            self.scale_walk(0.95);
+        }
+    }
+
+    fn scale_walk(&mut self, factor: f64) {
+        self.kalman.q = (self.kalman.q * factor).clamp(self.tuning.walk_min, WALK_MAX);
+    }
+}

@@ -1,0 +1,191 @@
+//! Who is independent of whom, and for whom each association speaks: worked out anew only when somebody's place
+//! changed, because names and addresses are costly to compare and a synthesis needs them at every answer.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::association::Association;
+use crate::io::AssociationId;
+use crate::responder::reference_id_of;
+use crate::settings::{Settings, SourceKind};
+use crate::synthesis::World;
+
+/// Strata above one another that are followed upwards: NTP has 15.
+const MAX_STRATA: u32 = 15;
+
+/// Who is independent of whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// The operator's word.
+    Named(String),
+    /// Servers that follow the same upstream.
+    Upstream([u8; 4], u8),
+    /// A server by itself.
+    Address(IpAddr),
+    /// A configured source that has no address yet: source and slot.
+    Missing(u32, u32),
+    /// This host's clock as root.
+    Local(u32),
+}
+
+impl std::fmt::Display for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Group::Named(name) => f.write_str(name),
+            Group::Upstream(id, stratum) => write!(f, "upstream {}.{}.{}.{}/{stratum}", id[0], id[1], id[2], id[3]),
+            Group::Address(address) => write!(f, "{address}"),
+            Group::Missing(source, slot) => write!(f, "missing {source}/{slot}"),
+            Group::Local(source) => write!(f, "local {source}"),
+        }
+    }
+}
+
+/// The groups, numbered, and who belongs to which.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roster {
+    /// What it was worked out from; `None`: from settings that are no longer in force.
+    basis: Option<Basis>,
+    /// In the order of the associations.
+    pub(super) members: Vec<Member>,
+    /// How many groups have a number.
+    pub(super) groups: usize,
+    /// Groups of configured slots that no association fills.
+    pub(super) missing: Vec<usize>,
+    /// This host's clock.
+    pub(super) local: Option<usize>,
+}
+
+/// An association's place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    place: Place,
+    /// The group for which it speaks.
+    pub(super) voice: usize,
+    /// The group that it stands for when it says nothing.
+    pub(super) silent: usize,
+    /// It only echoes us.
+    pub(super) follows_us: bool,
+}
+
+/// What decides an association's place, beside its address and its line of the settings, which are its for life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    id: AssociationId,
+    stratum: u8,
+    reference_id: [u8; 4],
+    local_address: Option<IpAddr>,
+}
+
+impl Place {
+    fn of(association: &Association) -> Self {
+        Place {
+            id: association.id,
+            stratum: association.upstream.stratum,
+            reference_id: association.upstream.reference_id,
+            local_address: association.local_address,
+        }
+    }
+}
+
+/// What decides the groups, beside the places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Basis {
+    local: Option<u32>,
+    /// Addresses are only ever added, as long as the settings stay.
+    asked_at: usize,
+}
+
+impl Roster {
+    /// The settings changed.
+    pub(super) fn forget(&mut self) {
+        self.basis = None;
+    }
+
+    /// Follows what changed since the last time, if anything did.
+    pub(super) fn refresh(&mut self, world: &World<'_>) {
+        let asked_at = world.asked_at.map_or(0, std::collections::BTreeSet::len);
+        let basis = Basis { local: world.local.map(|local| local.source), asked_at };
+        let is_same = self.basis == Some(basis)
+            && self.members.len() == world.associations.len()
+            && self.members.iter().zip(world.associations.iter()).all(|(m, a)| m.place == Place::of(a));
+        if !is_same {
+            *self = Roster::of(world, basis);
+        }
+    }
+
+    fn of(world: &World<'_>, basis: Basis) -> Self {
+        let mut numbers: BTreeMap<Group, usize> = BTreeMap::new();
+        let mut number = |group: Group| {
+            let next = numbers.len();
+            *numbers.entry(group).or_insert(next)
+        };
+        let asked_at = world.asked_at.into_iter().flatten().copied();
+        let own: Vec<IpAddr> = world.associations.iter().filter_map(|a| a.local_address).chain(asked_at).collect();
+        let members = world.associations.iter().map(|association| Member {
+            place: Place::of(association),
+            voice: number(voice_of(association, world.associations, world.settings, MAX_STRATA)),
+            silent: number(silent_group_of(association, world.settings)),
+            follows_us: follows_us(association, &own),
+        });
+        let members = members.collect();
+        let missing = missing_groups(world.settings, world.associations).into_iter().map(&mut number).collect();
+        let local = basis.local.map(|source| number(Group::Local(source)));
+        Roster { basis: Some(basis), members, groups: numbers.len(), missing, local }
+    }
+}
+
+/// Slots of the configuration that no association fills: silent groups of their own.
+fn missing_groups(settings: &Settings, associations: &[Association]) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for (source, line) in (0u32..).zip(&settings.sources) {
+        let slots = match line.kind {
+            SourceKind::Server { .. } => 1,
+            SourceKind::Pool { count, .. } => u32::from(count),
+            SourceKind::Local { .. } => 0,
+        };
+        let filled = associations.iter().filter(|a| a.source == source).count();
+        for slot in u32::try_from(filled).unwrap_or(u32::MAX)..slots {
+            let group = line.group.clone().map_or(Group::Missing(source, slot), Group::Named);
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// The independence group of an association: the operator's word, or a common upstream, or its address.
+pub(crate) fn group_of(association: &Association, settings: &Settings) -> Group {
+    let named = settings.sources.get(association.source as usize).and_then(|line| line.group.clone());
+    match (named, association.upstream.stratum) {
+        (Some(name), _) => Group::Named(name),
+        (None, 0 | 1) => Group::Address(association.address.ip()),
+        (None, stratum) => Group::Upstream(association.upstream.reference_id, stratum),
+    }
+}
+
+/// The group that a silent member stands for.
+fn silent_group_of(association: &Association, settings: &Settings) -> Group {
+    match group_of(association, settings) {
+        Group::Upstream(..) => Group::Address(association.address.ip()),
+        group => group,
+    }
+}
+
+/// A server that follows another of our sources speaks for that one, and so on up.
+fn voice_of(association: &Association, all: &[Association], settings: &Settings, depth: u32) -> Group {
+    let own = group_of(association, settings);
+    let Group::Upstream(id, _) = own else { return own };
+    let upstream = all.iter().find(|other| other.id != association.id && reference_id_of(other.address) == id);
+    match upstream.filter(|_| depth > 0) {
+        Some(upstream) => voice_of(upstream, all, settings, depth - 1),
+        None => own,
+    }
+}
+
+/// A server that names one of our addresses as its upstream only echoes us.
+pub(crate) fn follows_us(association: &Association, own: &[IpAddr]) -> bool {
+    let is_ours = |&address: &IpAddr| {
+        let named = reference_id_of(SocketAddr::new(address, 0)) == association.upstream.reference_id;
+        named && !address.to_canonical().is_loopback()
+    };
+    association.upstream.stratum > 1 && own.iter().any(is_ours)
+}

@@ -1,0 +1,70 @@
+//! CLOCK_REALTIME: linear in raw time at the rate that adjtimex(2) reports, and anybody may change it.
+
+use truebound_core::io::{CrossReading, KernelRate};
+use truebound_core::time::{RawTime, RealTime};
+
+/// See the module's page.
+#[derive(Clone, Copy, Debug)]
+pub struct Realtime {
+    raw_ns: i64,
+    real_ns: i64,
+    ppb: i64,
+    was_set: bool,
+}
+
+impl Realtime {
+    /// Shows `real_ns` at raw time `raw_ns` and runs at 1 + `ppb` of its rate.
+    #[must_use]
+    pub fn new(raw_ns: i64, real_ns: i64, ppb: i64) -> Self {
+        Realtime { raw_ns, real_ns, ppb, was_set: false }
+    }
+
+    /// What it shows at raw time `raw_ns`.
+    #[must_use]
+    pub fn at(&self, raw_ns: i64) -> i64 {
+        let elapsed = raw_ns - self.raw_ns;
+        if self.ppb == 0 {
+            return self.real_ns + elapsed;
+        }
+        let gained = match elapsed.checked_mul(self.ppb) {
+            Some(product) => product.div_euclid(1_000_000_000),
+            None => (i128::from(elapsed) * i128::from(self.ppb)).div_euclid(1_000_000_000) as i64,
+        };
+        self.real_ns + elapsed + gained
+    }
+
+    /// Runs at another rate from raw time `raw_ns` on.
+    pub fn slew(&mut self, raw_ns: i64, ppb: i64) {
+        *self = Realtime { raw_ns, real_ns: self.at(raw_ns), ppb, was_set: self.was_set };
+    }
+
+    /// Is set to another time; timerfd notices or does not.
+    pub fn step(&mut self, raw_ns: i64, ns: i64, is_noticed: bool) {
+        self.slew(raw_ns, self.ppb);
+        self.real_ns += ns;
+        self.was_set |= is_noticed;
+    }
+
+    /// What the shell makes of three readings.
+    pub fn reading(&mut self, before: RawTime, real: RealTime, after: RawTime) -> CrossReading {
+        let was_set = std::mem::take(&mut self.was_set);
+        CrossReading { before, real, after, rate: KernelRate::Steady { ppb: self.ppb }, was_set }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_runs_at_its_rate_and_steps() {
+        let mut clock = Realtime::new(1_000, 5_000, 500_000);
+        assert_eq!(clock.at(1_000 + 2_000_000), 5_000 + 2_000_000 + 1_000);
+        clock.slew(1_000 + 2_000_000, 0);
+        clock.step(1_000 + 3_000_000, -50, true);
+        assert_eq!(clock.at(1_000 + 4_000_000), 5_000 + 4_000_000 + 1_000 - 50);
+        let reading =
+            |clock: &mut Realtime| clock.reading(RawTime::from_ns(0), RealTime::from_ns(0), RawTime::from_ns(1));
+        assert!(reading(&mut clock).was_set && !reading(&mut clock).was_set);
+    }
+}
