@@ -160,9 +160,9 @@ pub(crate) struct ReplayArgs {
     pub(crate) json: bool,
     /// Write the one-way delays here, as a link for the simulator (queue.trace.file)
     ///
-    /// Lines t_s,forward_ns,back_ns, one per complete exchange. The sum of both delays is measured; its division rests on
-    /// the agent's estimate of the time, which assumes that the shortest path is as long there as back. Exchanges before
-    /// the estimate had converged (standard uncertainty above twice the median of the recording) are left out.
+    /// Lines t_s,forward_ns,back_ns, one per complete exchange. The sum of both delays is measured; its division rests
+    /// on the agent's estimate of the time, which assumes that the shortest path is as long there as back. Exchanges
+    /// before the estimate had converged (standard uncertainty above twice the median of the recording) are left out.
     #[arg(long, value_name = "FILE")]
     pub(crate) delays: Option<PathBuf>,
     /// Whose delays; without it, of the association with the most exchanges

@@ -164,7 +164,8 @@ pub(crate) fn ask(runtime_dir: &Path, request: &Value) -> Result<Value, Failure>
 /// `truebound status`.
 pub(crate) fn status(running: &Running) -> Result<bool, Failure> {
     let value = ask(&running.runtime_dir, &json!({ "command": "status" }))?;
-    let sources = ask(&running.runtime_dir, &json!({ "command": "sources" }))?;
+    // What is said of the carrying source, for people; a script asks itself.
+    let sources = if running.json { Value::Null } else { ask(&running.runtime_dir, &json!({ "command": "sources" }))? };
     print(running.json, &value, || status_text(&value, &sources));
     Ok(true)
 }

@@ -222,6 +222,14 @@ fn a_running_agent_answers_obeys_and_replays() {
     assert_eq!((&sources[0]["status"], &sources[0]["stamps"]), (&"truechimer".into(), &"kernel".into()));
     assert_eq!(sources[0]["missing_tx_stamps"], 0, "{sources}");
 
+    // The share of pure probes: in percent for people, in the table and in status alike.
+    let known = agent.until(&["sources"], |sources| sources[0]["pure_ratio"].is_f64());
+    assert!((0.0..=1.0).contains(&known[0]["pure_ratio"].as_f64().expect("a ratio")), "{known}");
+    let [table, status] =
+        ["sources", "status"].map(|command| String::from_utf8_lossy(&agent.ask(&[command]).stdout).into_owned());
+    assert!(table.contains(" pure stamps") && table.contains(" % kernel"), "{table}");
+    assert!(status.lines().any(|line| line.contains("root (pure ") && line.ends_with(" %)")), "{status}");
+
     // Run-time control.
     agent.json(&["control", "burst"]);
     let refused = agent.ask(&["control", "makestep"]);
@@ -241,7 +249,36 @@ fn a_running_agent_answers_obeys_and_replays() {
     agent.terminate();
     let reader = truebound_client::Reader::open(&page).expect("the page stays");
     assert!(reader.now().is_ok(), "a stopped agent leaves a bound that grows");
+    assert_gives_delays(&journal);
     assert_replays(&journal);
+}
+
+/// `replay --delays`: what the exchanges measured, divided there and back, and nothing else changes.
+fn assert_gives_delays(journal: &Path) {
+    let (path, file) = (journal.to_string_lossy(), journal.with_extension("csv"));
+    let delays =
+        |more: &[&str]| run(&[&["replay", &path, "--json", "--delays", &file.to_string_lossy()], more].concat());
+    let value = json(&delays(&[]));
+    assert_eq!((&value["equal"], &value["delays"]["source"]), (&true.into(), &"root".into()), "{value}");
+    let text = std::fs::read_to_string(&file).expect("the table");
+    let mut lines = text.lines().skip_while(|line| line.starts_with('#'));
+    assert_eq!(lines.next(), Some("t_s,forward_ns,back_ns"));
+    let numbers = |line: &str| line.split(',').map(|x| x.parse().expect("a number")).collect::<Vec<f64>>();
+    let rows: Vec<Vec<f64>> = lines.map(numbers).collect();
+    assert_eq!(value["delays"]["lines"].as_u64(), u64::try_from(rows.len()).ok(), "{text}");
+    assert!(rows.len() > 2 && rows[0][0] == 0.0, "{text}");
+    assert!(rows.windows(2).all(|pair| pair[0][0] < pair[1][0]), "{text}");
+    assert!(rows.iter().all(|row| row.len() == 3 && row[1] >= 0.0 && row[2] >= 0.0), "{text}");
+    // Up to what the clocks drift apart meanwhile, the last line adds up to the last round trip.
+    let (last, sum) = (value["sources"][0]["delay_ns"].as_f64().expect("a round trip"), &rows[rows.len() - 1]);
+    assert!((sum[1] + sum[2] - last).abs() < 200.0, "{sum:?}, {last}");
+
+    delays(&["--source", "root"]);
+    assert_eq!(std::fs::read_to_string(&file).expect("the table"), text, "the same again");
+    let refused = delays(&["--source", "nobody"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nobody"));
+    assert_eq!(run(&["replay", &path, "--source", "root"]).status.code(), Some(2), "a source of no delays");
 }
 
 fn assert_replays(journal: &Path) {

@@ -610,7 +610,7 @@ impl Agent {
         let bound = self.synthesis.previous.filter(|_| status.has_bound());
         let oscillator = self.settings.oscillator;
         let edges = bound.and_then(|bound| bound.edges_at(self.now.as_ns()).ok());
-        let estimate = edges.and_then(|edges| self.estimate_within(self.now, edges));
+        let estimate = bound.zip(edges).and_then(|(bound, edges)| self.estimate_within(self.now, &bound, edges));
         let middle_ns = edges.map_or(0, |edges| edges.lo_ns.midpoint(edges.hi_ns));
         let theta_ns = estimate.map_or(middle_ns, |estimate| estimate.theta_ns);
         // A reader must know the offset before a leap for as long as the leap may still be ahead: the lower edge decides.

@@ -10,6 +10,7 @@ use truebound_client::bound::Bound;
 
 use crate::association::Association;
 use crate::bound::{Composer, Joined, RateCaps, growth_per_s_ns, join, width_ns};
+use crate::estimate::Estimate;
 use crate::event::{Audit, Event};
 use crate::io::AssociationId;
 use crate::region::Region;
@@ -19,7 +20,7 @@ use crate::region::vote::{Vote, vote};
 use crate::settings::Settings;
 use crate::status::Broken;
 use crate::time::RawTime;
-use crate::units::FreqError;
+use crate::units::{FreqError, to_f64, to_i64};
 
 use groups::{Group, Roster};
 pub(crate) use groups::{follows_us, group_of};
@@ -308,7 +309,7 @@ impl Synthesis {
         self.new_epoch(reason, world.events);
         // What the others remember was learnt from the same oscillator.
         if !is_sole {
-            world.associations.iter_mut().for_each(Association::forget);
+            world.associations.iter_mut().for_each(Association::forget_proofs);
         }
         self.findings.regions.clear();
         self.findings.best = None;
@@ -403,7 +404,7 @@ impl Synthesis {
             Some((previous, Joined::Inside(joined))) if !self.is_too_narrow(&joined, &fresh, &previous) => Some(joined),
             Some((_, Joined::Disjoint)) => {
                 // What both rest on cannot all be true, and nobody knows which part: it is earned anew.
-                world.associations.iter_mut().for_each(Association::forget);
+                world.associations.iter_mut().for_each(Association::forget_proofs);
                 self.findings.regions.clear();
                 self.broken = Some(Broken::Disrupted(Reason::NewEpoch));
                 self.new_epoch(Reason::NewEpoch, world.events);
@@ -474,7 +475,7 @@ impl Synthesis {
             world.events.push(Event::Audit { what: Audit::Frequency, by: miss });
             self.widenings = (self.widenings + 1).min(MAX_WIDENINGS);
             // All that is remembered was learnt under the assumption that just broke.
-            world.associations.iter_mut().for_each(Association::forget);
+            world.associations.iter_mut().for_each(Association::forget_proofs);
             self.findings.regions.clear();
             self.broken = Some(Broken::Disrupted(Reason::FrequencyAudit));
             self.new_epoch(Reason::FrequencyAudit, world.events);
@@ -523,6 +524,33 @@ impl Synthesis {
             world.events.push(Event::Audit { what: Audit::KernelFree, by: outside });
         }
         self.kernel_free_fails = fails;
+    }
+
+    /// The truechimers' estimates at `now`, each weighted by the inverse square of its region's half-width: their claims
+    /// weigh as much as their paths, and no source takes over from another in a jump.
+    pub(crate) fn combined(&self, associations: &[Association], now: RawTime) -> Option<Estimate> {
+        // Too few to vote are too few to follow.
+        self.findings.best?;
+        let heard = associations.iter().filter(|association| !association.is_falseticker);
+        let mut all = heard.filter_map(|association| {
+            let half_width = to_f64(self.findings.regions.get(association.id)?.half_width_ns()).max(1.0);
+            Some((association.estimator.at(now)?, 1.0 / (half_width * half_width)))
+        });
+        let (first, weight) = all.next()?;
+        let (mut weights, mut offset, mut omega) = (weight, 0.0, weight * first.omega.as_fraction());
+        let mut sigma = first;
+        for (estimate, weight) in all {
+            weights += weight;
+            offset += weight * to_f64(estimate.theta_ns.saturating_sub(first.theta_ns));
+            omega += weight * estimate.omega.as_fraction();
+            // Errors of several sources may be common: the mean is no better than the best.
+            sigma.theta_sigma_ns = sigma.theta_sigma_ns.min(estimate.theta_sigma_ns);
+            if estimate.omega_sigma < sigma.omega_sigma {
+                sigma.omega_sigma = estimate.omega_sigma;
+            }
+        }
+        let theta_ns = first.theta_ns.saturating_add(to_i64((offset / weights).round()));
+        Some(Estimate { theta_ns, omega: FreqError::from_fraction(omega / weights), ..sigma })
     }
 
     /// Too few are heard: the previous bound ages, until it expires.

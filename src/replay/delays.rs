@@ -1,8 +1,9 @@
 //! One-way delays of a recorded run, as a table that the simulator plays back as a link.
 //!
 //! True delays are unknown. What an exchange measures is U = θ(T1) + there and L = θ(T4) − back, so with the agent's
-//! estimate θ̂ of that moment there = U − θ̂(T1) and back = θ̂(T4) − L. Their sum is measured; how it is divided rests on
-//! θ̂, which takes the shortest path to be as long there as back.
+//! estimate θ̂ of that moment there = U − θ̂(T1) and back = θ̂(T4) − L. Their sum is measured; how it is divided rests
+//! on θ̂, which takes the shortest path to be as long there as back; a source that is not θ̂'s own adds its clock's
+//! error.
 //!
 //! Two passes: while θ̂ converges it divides badly, and only the whole recording tells when it had converged.
 
@@ -86,7 +87,7 @@ impl Recording {
 impl Point {
     fn new(exchange: &Exchange, estimate: &Estimate, now: RawTime) -> Self {
         let theta_ns = |at: RawTime| {
-            let drift_ns = to_i64(estimate.omega.as_fraction() * to_f64(now.ns_since(at)));
+            let drift_ns = to_i64((estimate.omega.as_fraction() * to_f64(now.ns_since(at))).round());
             estimate.theta_ns.saturating_sub(drift_ns)
         };
         let forward_ns = exchange.upper_ns.saturating_sub(theta_ns(exchange.t1));
@@ -114,8 +115,8 @@ fn converged_from(points: &[Point]) -> usize {
 fn text_of(source: &str, points: &[Point], left_out: usize) -> String {
     let mut text = format!(
         "# One-way delays to and from {source:?}, from a journal: t_s is raw time at departure, 0 in the first line.\n\
-         # forward_ns + back_ns is measured. Its division is not: forward = U - theta(T1), back = theta(T4) - L with the\n\
-         # agent's estimate theta, which assumes that the shortest path is as long there as back.\n\
+         # forward_ns + back_ns is measured. Its division is not: forward = U - theta(T1), back = theta(T4) - L with\n\
+         # the agent's estimate theta, which assumes that the shortest path is as long there as back.\n\
          # {left_out} exchanges before the estimate had converged are left out.\n\
          t_s,forward_ns,back_ns\n"
     );
@@ -148,8 +149,7 @@ mod tests {
             pair: None,
         };
         let (omega, omega_sigma) = (FreqError::from_ppm(100.0), FreqError::from_ppm(1.0));
-        let estimate =
-            Estimate { theta_ns: theta_ns(now_ns) + error_ns, theta_sigma_ns: sigma_ns, omega, omega_sigma };
+        let estimate = Estimate { theta_ns: theta_ns(now_ns) + error_ns, theta_sigma_ns: sigma_ns, omega, omega_sigma };
         Point::new(&exchange, &estimate, RawTime::from_ns(now_ns))
     }
 

@@ -1,6 +1,7 @@
 //! What the agent believes, for status and tools: reads everything, changes nothing.
 
-use truebound_client::bound::Edges;
+use truebound_client::Edges;
+use truebound_client::bound::Bound;
 
 use super::Agent;
 use crate::association::{Association, Counters};
@@ -12,6 +13,7 @@ use crate::report::{AgentReport, SourceReport, Standing};
 use crate::settings::{Settings, SourceSettings};
 use crate::synthesis::{follows_us, group_of};
 use crate::time::RawTime;
+use crate::units::FreqError;
 
 impl Agent {
     /// The settings in force.
@@ -39,21 +41,25 @@ impl Agent {
         }
     }
 
-    /// The best source's estimate at `now`, kept inside the bound; `None` without a bound.
+    /// The estimate at `now`, kept inside the bound in θ and ω, so that carrying it on keeps it there; `None` without a
+    /// bound.
     #[must_use]
     pub fn estimate_at(&self, now: RawTime) -> Option<Estimate> {
-        self.estimate_within(now, self.synthesis.previous?.edges_at(now.as_ns()).ok()?)
+        let bound = self.synthesis.previous?;
+        self.estimate_within(now, &bound, bound.edges_at(now.as_ns()).ok()?)
     }
 
-    /// The same within edges that are known already.
-    pub(super) fn estimate_within(&self, now: RawTime, edges: Edges) -> Option<Estimate> {
+    /// The same within a bound whose edges at `now` are known already.
+    pub(super) fn estimate_within(&self, now: RawTime, bound: &Bound, edges: Edges) -> Option<Estimate> {
         let middle = edges.lo_ns.saturating_add(edges.hi_ns.saturating_sub(edges.lo_ns) / 2);
-        let estimate = match (self.best().and_then(|best| best.estimator.at(now)), self.local) {
+        let estimate = match (self.synthesis.combined(&self.associations, now), self.local) {
             (Some(estimate), _) => estimate,
             (None, Some(_)) => Estimate { theta_ns: middle, ..Estimate::exact() },
             (None, None) => return None,
         };
-        Some(Estimate { theta_ns: estimate.theta_ns.clamp(edges.lo_ns, edges.hi_ns), ..estimate })
+        let [slow, fast] = [bound.omega_lo, bound.omega_hi].map(|rate| FreqError::from_rate(rate).as_fraction());
+        let omega = FreqError::from_fraction(estimate.omega.as_fraction().max(slow).min(fast));
+        Some(Estimate { theta_ns: estimate.theta_ns.clamp(edges.lo_ns, edges.hi_ns), omega, ..estimate })
     }
 
     /// From now on keeps the exchanges that estimators take, for tools: see [`Agent::take_exchanges`].

@@ -302,14 +302,19 @@ impl Association {
     pub(crate) fn contradicted_itself(&mut self) {
         self.counters.contradictions += 1;
         self.proof_left = PROOF_ANSWERS;
-        self.forget();
+        self.forget_proofs();
     }
 
-    /// Forgets what it learnt: raw time is another clock now, or nothing can be trusted.
+    /// Forgets everything it learnt: raw time is another clock now.
     pub(crate) fn forget(&mut self) {
+        self.forget_proofs();
+        self.estimator.clear();
+    }
+
+    /// Forgets what it proved, because some of what it rests on was not true. The estimate proves nothing, and adapts.
+    pub(crate) fn forget_proofs(&mut self) {
         self.polygon.clear();
         self.kernel_free.clear();
-        self.estimator.clear();
         self.client.reset();
     }
 

@@ -206,7 +206,7 @@ impl Client {
 
     /// The next request, perhaps one of a pair: its bytes and the number that names it in [`Client::sent`].
     pub(crate) fn request(&mut self, pair: Option<u32>, rng: &mut impl RngCore) -> (Datagram, u32) {
-        let names = self.unstamped.back().filter(|_| self.interleaved).map_or(NtpTimestamp::ZERO, |last| last.receive);
+        let names = self.newest_unnamed(pair).filter(|_| self.interleaved).unwrap_or(NtpTimestamp::ZERO);
         let request = Request {
             sequence: self.next_sequence,
             transmit_cookie: cookie(rng),
@@ -222,6 +222,16 @@ impl Client {
         }
         self.pending.push_back(request);
         (self.encode(&request), request.sequence)
+    }
+
+    /// The newest answer whose kernel stamp no pending request asks for. The first request of a pair leaves it to the
+    /// second and asks for the one before, so that the stamps come in the order of the exchanges.
+    fn newest_unnamed(&self, pair: Option<u32>) -> Option<NtpTimestamp> {
+        let is_named = |receive: NtpTimestamp| self.pending.iter().any(|request| request.names == receive);
+        let is_first = pair.is_some() && self.pending.iter().all(|request| request.pair != pair);
+        let mut unnamed = self.unstamped.iter().rev().map(|last| last.receive).filter(|&receive| !is_named(receive));
+        let newest = unnamed.next();
+        if is_first { unnamed.next().or(newest) } else { newest }
     }
 
     fn encode(&self, request: &Request) -> Datagram {

@@ -465,9 +465,12 @@ impl Running {
             // A block errs by at most half its excess, so it is the state that is wrong: open the filter.
             let rate = innovation / delta.max(b);
             self.kalman.p.p00 += innovation * innovation;
-            self.kalman.p.p11 += rate * rate / 4.0;
+            self.kalman.p.p11 = (self.kalman.p.p11 + rate * rate / 4.0).min(SLOPES * SLOPES);
         }
         self.kalman.correct(innovation, r);
+        if !self.tuning.is_plain {
+            self.route.concluded(t, measured.strip);
+        }
         self.blocks = self.blocks.saturating_add(1);
         self.usual_excess += 0.1 * (measured.excess - self.usual_excess);
         self.clean = self.clean.saturating_add(u32::from(measured.is_clean));

@@ -122,9 +122,9 @@ impl Estimator {
         *self = Estimator::new(self.filter);
     }
 
-    /// Takes one exchange. One that is older than another is dropped: a straggler says nothing new.
+    /// Takes one exchange. One that ended before another is dropped: a straggler says nothing new.
     pub fn push(&mut self, exchange: &Exchange) {
-        if self.newest.is_some_and(|newest| exchange.t4 <= newest) {
+        if self.newest.is_some_and(|newest| exchange.t4 < newest) {
             return;
         }
         self.newest = Some(exchange.t4);

@@ -12,6 +12,8 @@ use crate::units::to_f64;
 const WATCHED: usize = 10;
 /// So many of them have to agree.
 const AGREEING: usize = 6;
+/// Whole blocks watched.
+const BLOCKS: usize = 16;
 /// Earlier paths remembered.
 const PATHS: usize = 4;
 /// The shortest strip is forgotten at this rate, s/s.
@@ -39,6 +41,8 @@ pub(crate) struct Route {
     pub(crate) correction: f64,
     earlier: Vec<Path>,
     oldest: usize,
+    /// Strips of the last whole blocks.
+    blocks: Vec<f64>,
     /// Strip and midpoint surprise of the last sub-blocks.
     watched: Vec<(f64, f64)>,
     /// Changes of path that were corrected for.
@@ -54,6 +58,7 @@ impl Route {
             correction: 0.0,
             earlier: Vec::new(),
             oldest: 0,
+            blocks: Vec::new(),
             watched: Vec::new(),
             corrected: 0,
         }
@@ -112,6 +117,27 @@ impl Route {
             self.earlier[self.oldest] = path;
         }
         self.oldest = (self.oldest + 1) % PATHS;
+    }
+
+    /// A whole block had this strip. When of many blocks even the best stays far above the shortest strip, as far as half
+    /// of what is usual, that path is gone or never was (a block bent by a wrong ω can fake one): with queues that have a
+    /// floor at the shortest strip this happens once in some thousand blocks. It is corrected upwards, to below all of
+    /// them; if it was true after all, the next strip that short says so.
+    pub(crate) fn concluded(&mut self, t: RawTime, strip: f64) {
+        if self.blocks.len() == BLOCKS {
+            self.blocks.remove(0);
+        }
+        self.blocks.push(strip);
+        if self.blocks.len() < BLOCKS {
+            return;
+        }
+        let mut sorted = self.blocks.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (known, least, usual) = (self.shortest_at(t), sorted[0], sorted[BLOCKS / 2]);
+        if least - known > 0.5 * (usual - known) && least > known + LEAST_GROWTH {
+            (self.shortest, self.since) = (least - 0.25 * (usual - least), t);
+            self.blocks.clear();
+        }
     }
 
     /// A strip clearly shorter than the shortest: if that path was known before, its correction is in force again.

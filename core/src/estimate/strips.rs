@@ -14,7 +14,7 @@ const REMEMBERED: usize = 1024;
 /// Strips before anything is said.
 const ENOUGH: usize = 512;
 /// Strips between two judgements.
-const JUDGED_EVERY: u32 = 16;
+const JUDGED_EVERY: u32 = 64;
 /// Two-sided below the first, one-sided again above the second.
 const SKEWNESS: (f64, f64) = (0.08, 0.2);
 /// s₉₅ − s₀₅ of a normal distribution in standard deviations.

@@ -50,6 +50,28 @@ pub struct Checker {
     was_void_checked: bool,
     /// Samples of the estimate.
     pub samples: Option<Box<Samples>>,
+    /// Every read, for figures; none are kept while this is none.
+    pub trace: Option<Vec<Reading>>,
+}
+
+/// What one read gave, against the truth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// True time, ns.
+    pub t: i64,
+    /// What the interval and the estimate in it were; none where the page said nothing.
+    pub given: Option<Given>,
+}
+
+/// An interval and an estimate, less true time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Given {
+    /// Its begin, ns.
+    pub earliest_ns: i64,
+    /// Its end, ns.
+    pub latest_ns: i64,
+    /// The estimate, ns.
+    pub estimate_ns: i64,
 }
 
 /// Figures of the estimate, sampled while there is a bound.
@@ -149,14 +171,16 @@ impl Checker {
     pub fn read(&mut self, t: i64, raw_ns: i64, suspended_ns: i64) {
         let Some(page) = &self.page else { return };
         self.reads += 1;
-        if !page.status.has_bound() || page.suspended_ns != suspended_ns {
-            return;
-        }
-        let Ok(edges) = page.bound.edges_at(raw_ns) else { return };
+        let edges = page.bound.edges_at(raw_ns).ok();
+        let is_said = page.status.has_bound() && page.suspended_ns == suspended_ns;
+        let Some(edges) = edges.filter(|_| is_said) else { return self.keep(Reading { t, given: None }) };
+        let estimate_ns = raw_ns + estimated_theta_ns(page, raw_ns) - t;
         self.answered += 1;
         let Edges { lo_ns, hi_ns } = self.shrunk(edges);
         // The reading was truncated: true raw time lies in [raw, raw + 1).
         let (earliest, latest) = (raw_ns + lo_ns, raw_ns + 1 + hi_ns);
+        let given = Given { earliest_ns: earliest - t, latest_ns: latest - t, estimate_ns };
+        self.keep(Reading { t, given: Some(given) });
         let (half, middle) = ((latest - earliest + 1) / 2, earliest + (latest - earliest) / 2);
         self.half_width_ns = half;
         self.widest_ns = self.widest_ns.max(half);
@@ -174,6 +198,12 @@ impl Checker {
         }
     }
 
+    fn keep(&mut self, reading: Reading) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(reading);
+        }
+    }
+
     fn shrunk(&self, edges: Edges) -> Edges {
         let Some(factor) = self.shrink else { return edges };
         let half = (edges.hi_ns - edges.lo_ns) / 2;
@@ -182,12 +212,12 @@ impl Checker {
     }
 
     /// Compares the estimate on the page with the truth at true time `t`.
-    pub(crate) fn sample(&mut self, t: i64, raw_ns: i64, omega: f64) {
-        let Some(page) = self.page.as_ref().filter(|page| page.status.has_bound()) else { return };
+    pub(crate) fn sample(&mut self, t: i64, raw_ns: i64, suspended_ns: i64, omega: f64) {
+        let speaks = |page: &&Publication| page.status.has_bound() && page.suspended_ns == suspended_ns;
+        let Some(page) = self.page.as_ref().filter(speaks) else { return };
         let Ok(Edges { lo_ns, hi_ns }) = page.bound.edges_at(raw_ns) else { return };
         let unit = (1i64 << RATE_BITS) as f64;
-        let h = (raw_ns - page.bound.t_ref_ns) as f64;
-        let theta_ns = page.estimate_theta_ns + (page.estimate_omega as f64 / unit * h).round() as i64;
+        let theta_ns = estimated_theta_ns(page, raw_ns);
         let is_outside =
             omega * unit < page.bound.omega_lo as f64 - 1.0 || omega * unit > page.bound.omega_hi as f64 + 1.0;
         let freq_error = (page.estimate_omega as f64 / unit - omega).abs();
@@ -224,6 +254,13 @@ impl Checker {
             self.faults.push(what());
         }
     }
+}
+
+/// θ̂ when raw time is `raw_ns`.
+fn estimated_theta_ns(page: &Publication, raw_ns: i64) -> i64 {
+    let unit = (1i64 << RATE_BITS) as f64;
+    let h = (raw_ns - page.bound.t_ref_ns) as f64;
+    page.estimate_theta_ns + (page.estimate_omega as f64 / unit * h).round() as i64
 }
 
 /// Is the publication legal by itself?

@@ -24,8 +24,19 @@ pub enum Block {
         /// One sentence.
         caption: String,
     },
-    /// A table.
+    /// A table of figures.
     Table(Table),
+    /// A table of words.
+    Words(Table),
+    /// The answer to the question of the page.
+    Verdict {
+        /// Is it the one that was hoped for?
+        is_good: bool,
+        /// One sentence.
+        text: String,
+    },
+    /// What to type.
+    Command(String),
 }
 
 /// The file.
@@ -51,15 +62,22 @@ fn block(block: &Block) -> String {
         Block::Figure { svg, caption } => {
             format!("<figure>\n{svg}<figcaption>{}</figcaption>\n</figure>\n", escape(caption))
         }
-        Block::Table(table) => {
-            let row = |cells: &[String], tag: &str| {
-                let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-                format!("<tr>{cells}</tr>\n")
-            };
-            let rows: String = table.rows().iter().map(|cells| row(cells, "td")).collect();
-            format!("<table>\n<thead>{}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n", row(table.headings(), "th"))
+        Block::Table(table) => rows("<table>", table),
+        Block::Words(table) => rows("<table class=\"words\">", table),
+        Block::Verdict { is_good, text } => {
+            format!("<p class=\"verdict {}\">{}</p>\n", if *is_good { "good" } else { "bad" }, escape(text))
         }
+        Block::Command(text) => format!("<pre>{}</pre>\n", escape(text)),
     }
+}
+
+fn rows(opening: &str, table: &Table) -> String {
+    let row = |cells: &[String], tag: &str| {
+        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+        format!("<tr>{cells}</tr>\n")
+    };
+    let rows: String = table.rows().iter().map(|cells| row(cells, "td")).collect();
+    format!("{opening}\n<thead>{}</thead>\n<tbody>\n{rows}</tbody>\n</table>\n", row(table.headings(), "th"))
 }
 
 const STYLE: &str = include_str!("html/style.css");

@@ -13,6 +13,7 @@ pub mod baseline;
 pub mod checker;
 pub mod html;
 pub mod link;
+pub mod matrix;
 pub mod nic;
 pub mod oscillator;
 pub mod plot;

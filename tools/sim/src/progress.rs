@@ -17,6 +17,7 @@ pub struct Progress<W: Write = Stderr> {
     started: Instant,
     drawn: Option<Instant>,
     tenths: u64,
+    note: String,
 }
 
 impl Progress {
@@ -32,7 +33,22 @@ impl Progress {
 impl<W: Write> Progress<W> {
     fn to(out: W, terminal: bool, what: &str, total: u64) -> Self {
         let what = what.to_owned();
-        Progress { out, terminal, what, total, done: 0, started: Instant::now(), drawn: None, tenths: 0 }
+        Progress {
+            out,
+            terminal,
+            what,
+            total,
+            done: 0,
+            started: Instant::now(),
+            drawn: None,
+            tenths: 0,
+            note: String::new(),
+        }
+    }
+
+    /// What to say beside from now on.
+    pub fn note(&mut self, note: String) {
+        self.note = note;
     }
 
     /// So many steps more are done.
@@ -66,7 +82,9 @@ impl<W: Write> Progress<W> {
     fn text(&self, elapsed: Duration) -> String {
         let rate = self.done as f64 / elapsed.as_secs_f64().max(1e-9);
         let left_s = if self.done == 0 { f64::INFINITY } else { (self.total - self.done) as f64 / rate };
-        format!("{} {}/{}, {}/s, {} left", self.what, self.done, self.total, short(rate), clock(left_s))
+        let Progress { what, done, total, note, .. } = self;
+        let comma = if note.is_empty() { "" } else { ", " };
+        format!("{what} {done}/{total}, {}/s, {} left{comma}{note}", short(rate), clock(left_s))
     }
 }
 

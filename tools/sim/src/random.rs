@@ -17,7 +17,7 @@ use crate::scenario::{Outcome, outcome_of};
 use crate::world::{Action, Change, HostSpec, NS_PER_S, Shift, TODAY_UNIX_S, US, World, basis, root, serving, source};
 
 /// Share of clients that send 64 requests a second and more.
-const FAST_CLIENTS: f64 = 0.5;
+const FAST_CLIENTS: f64 = 0.37;
 /// Whoever does something to CLOCK_REALTIME or to a path does the next thing later than this, s: longer than a packet
 /// is under way.
 const CALM_S: f64 = 3.0;

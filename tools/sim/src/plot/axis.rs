@@ -72,13 +72,16 @@ impl Axis {
         (first..=last).map(|i| i as f64 * step).map(|value| (value * scale, label(value))).collect()
     }
 
+    /// Powers of ten; where they are few, 2 and 5 times them as well.
     fn decades(&self) -> Vec<(f64, String)> {
-        let (first, last) = (self.low.log10().ceil() as i32, self.high.log10().floor() as i32);
-        let label = |exponent: i32| {
-            let (scale, unit) = self.unit.shown(2.5 * 10f64.powi(exponent));
-            format!("{} {unit}", 10f64.powi(exponent) / scale)
+        let (first, last) = (self.low.log10().floor() as i32, self.high.log10().floor() as i32);
+        let digits: &[f64] = if self.high / self.low < 1e3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let label = |value: f64| {
+            let (scale, unit) = self.unit.shown(2.0 * value);
+            format!("{} {unit}", value / scale)
         };
-        (first..=last).map(|exponent| (10f64.powi(exponent), label(exponent))).collect()
+        let values = (first..=last).flat_map(|exponent| digits.iter().map(move |digit| digit * 10f64.powi(exponent)));
+        values.filter(|value| (self.low..=self.high).contains(value)).map(|value| (value, label(value))).collect()
     }
 }
 
@@ -118,6 +121,7 @@ mod tests {
             (axis(0.0, 86_400.0, Seconds, false), "x, h", "0 6 12 18 24"),
             (axis(0.0, 0.42, Percent, false), "x, %", "0 10 20 30 40"),
             (axis(0.5, 3e4, Nanoseconds, true), "x", "1 ns 10 ns 100 ns 1 µs 10 µs"),
+            (axis(3e5, 4e6, Nanoseconds, true), "x", "500 µs 1 ms 2 ms"),
         ] {
             assert_eq!((axis.title().as_str(), labels(&axis).as_str()), (title, expected));
         }

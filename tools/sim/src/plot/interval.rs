@@ -5,7 +5,7 @@
 //! which the interval missed the truth are marked at the bottom.
 
 use super::axis::{Axis, Unit};
-use super::{COLOURS, LEFT, Panel, RIGHT, WIDTH, document, legend_at_right, line, path};
+use super::{COLOURS, LEFT, Panel, RIGHT, WIDTH, document, legend_at_right, line, path, text};
 
 const COLUMNS: usize = 834;
 const BAND_PX: (f64, f64) = (34.0, 264.0);
@@ -21,6 +21,17 @@ pub struct Line<'a> {
     pub name: &'a str,
     /// Estimate less truth at each instant; not a number where there was none.
     pub error_ns: &'a [f64],
+}
+
+/// An instant to point at in both panels.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// When.
+    pub t_s: f64,
+    /// What is written beside it, where there is room.
+    pub label: String,
+    /// The world did something; else somebody said something.
+    pub is_cause: bool,
 }
 
 /// The figure. All slices are as long as `t_s`; a value that is not finite leaves a gap.
@@ -40,6 +51,12 @@ impl Interval<'_> {
     /// The figure as SVG.
     #[must_use]
     pub fn svg(&self) -> String {
+        self.svg_with(&[])
+    }
+
+    /// The same with marks, ascending.
+    #[must_use]
+    pub fn svg_with(&self, marks: &[Mark]) -> String {
         let (earliest, latest) = (self.columns(self.earliest_ns), self.columns(self.latest_ns));
         let errors: Vec<Vec<Column>> = self.lines.iter().map(|line| self.columns(line.error_ns)).collect();
         let mut svg = String::new();
@@ -51,10 +68,13 @@ impl Interval<'_> {
                 draw_line(svg, &band, ours, 0);
             }
         });
+        draw_marks(&mut svg, &band, marks);
+        label_marks(&mut svg, &band, marks);
         self.mark_misses(&mut svg, &band);
         legend_at_right(&mut svg, BAND_PX.0 - 10.0, &[("band swatch".to_owned(), "[earliest, latest]".to_owned())]);
         let panel = self.panel(ERRORS_PX, reach(errors.iter().flatten()), "estimate less truth");
         panel.frame(&mut svg, &panel.y.title(), true);
+        draw_marks(&mut svg, &panel, marks);
         panel.clipped(&mut svg, "errors", |svg| {
             for (number, columns) in errors.iter().enumerate().rev() {
                 draw_line(svg, &panel, columns, number);
@@ -156,14 +176,43 @@ fn unbroken(columns: &[Column]) -> impl Iterator<Item = &[Column]> {
     columns.chunk_by(move |a, b| b.index - a.index <= 4 * usual)
 }
 
+/// Both edges have the same columns, so their runs are the same; where nothing was said there is nothing.
 fn draw_band(svg: &mut String, panel: &Panel, earliest: &[Column], latest: &[Column]) {
     let at = |column: &Column, value: f64| (panel.x.px(column.t_s), panel.y.px(value));
-    let lower: Vec<_> = earliest.iter().map(|column| at(column, column.low)).collect();
-    let upper: Vec<_> = latest.iter().map(|column| at(column, column.high)).collect();
-    let around: Vec<_> = upper.iter().chain(lower.iter().rev()).copied().collect();
-    path(svg, "band", &around, true);
-    path(svg, "edge", &upper, false);
-    path(svg, "edge", &lower, false);
+    for (earliest, latest) in unbroken(earliest).zip(unbroken(latest)) {
+        let lower: Vec<_> = earliest.iter().map(|column| at(column, column.low)).collect();
+        let upper: Vec<_> = latest.iter().map(|column| at(column, column.high)).collect();
+        let around: Vec<_> = upper.iter().chain(lower.iter().rev()).copied().collect();
+        path(svg, "band", &around, true);
+        path(svg, "edge", &upper, false);
+        path(svg, "edge", &lower, false);
+    }
+}
+
+/// A line for each instant, one at most for each pixel.
+fn draw_marks(svg: &mut String, panel: &Panel, marks: &[Mark]) {
+    let mut drawn = f64::NEG_INFINITY;
+    for mark in marks {
+        let x = panel.x.px(mark.t_s);
+        if mark.is_cause || x >= drawn + 1.0 {
+            line(svg, if mark.is_cause { "mark cause" } else { "mark" }, (x, panel.y.from_px), (x, panel.y.to_px));
+            drawn = x;
+        }
+    }
+}
+
+/// The label of each instant, unless it would stand in that of another; what was done to the world comes first.
+fn label_marks(svg: &mut String, panel: &Panel, marks: &[Mark]) {
+    let mut taken: Vec<(f64, f64)> = Vec::new();
+    let (causes, others) = marks.iter().partition::<Vec<_>, _>(|mark| mark.is_cause);
+    for mark in causes.into_iter().chain(others) {
+        let from = panel.x.px(mark.t_s) + 3.0;
+        let to = from + 5.0 + 7.0 * mark.label.chars().count() as f64;
+        if taken.iter().all(|&(begin, end)| to <= begin || from >= end) {
+            text(svg, "tick number", (from, panel.y.to_px + 10.0), &mark.label);
+            taken.push((from, to));
+        }
+    }
 }
 
 fn draw_line(svg: &mut String, panel: &Panel, columns: &[Column], number: usize) {

@@ -6,7 +6,7 @@ mod distribution;
 mod interval;
 
 pub use distribution::{Distribution, Errors};
-pub use interval::{Interval, Line};
+pub use interval::{Interval, Line, Mark};
 
 use axis::Axis;
 use std::fmt::Write;

@@ -27,7 +27,7 @@ mod outcome;
 
 use serde::{Deserialize, Serialize};
 
-pub use outcome::{FreqError, HostOutcome, Outcome, judge, outcome_of};
+pub use outcome::{FreqError, HostOutcome, Outcome, judge, merged, outcome_of};
 
 use crate::link::LinkSpec;
 use crate::nic::NicSpec;

@@ -157,7 +157,8 @@ fn host_outcome(host: &Host) -> HostOutcome {
 }
 
 /// All clients' samples: a root's estimate is itself.
-fn merged(world: &World) -> Samples {
+#[must_use]
+pub fn merged(world: &World) -> Samples {
     let mut all = Samples::default();
     let clients = world.hosts.iter().filter(|host| is_client(host));
     for samples in clients.filter_map(|host| host.checker.samples.as_ref()) {
@@ -193,7 +194,7 @@ fn noticed_at(host: &Host, broke: i64) -> Option<i64> {
     let is_alarm = |at: i64, event: &Event| match event {
         Event::Verdict { falseticker: true, .. } | Event::SelfContradiction { .. } | Event::StampDropped { .. } => true,
         Event::Audit { what, .. } => *what != Audit::Estimate,
-        Event::NewEpoch { .. } => at > first_bound,
+        Event::NewEpoch { epoch, .. } => *epoch > 1 && at > first_bound,
         Event::Status { status, .. } => at > first_bound && *status != Status::Locked,
         _ => false,
     };

@@ -176,7 +176,7 @@ impl Host {
             self.readers.next_sample += self.readers.sample_every_ns;
             if !self.is_asleep(at) {
                 let (raw, omega) = (self.clock.at(at), self.clock.omega(at));
-                self.checker.sample(at, raw, omega);
+                self.checker.sample(at, raw, self.state.suspended_ns, omega);
             }
         }
     }
