@@ -4,7 +4,7 @@
 //! from the same exchange: at a load where one packet in thirty meets no queue, one exchange in a thousand is pure in
 //! both directions. The block's midpoint z = (u − v)/2 can be wrong by at most half of what its strip u + v exceeds the
 //! shortest known one, so that excess is its noise. A block ends when it is clean, or when waiting longer would cost
-//! more than it could gain because the clock wanders (`wander` ≥ `noise`/2).
+//! more than it could gain because the clock wanders (`wander` ≥ 0.35 `noise`).
 //!
 //! Where the noise of the stamps themselves is two-sided ([`super::strips`]), minima are the worst choice and block
 //! means the best: then z is the mean midpoint of the block's ordinary exchanges, with σ learned from the strips.
@@ -27,8 +27,9 @@ const CLEAN_SHARE: f64 = 0.1;
 /// Smoothed surprise beyond which q doubles, and what it is then.
 const SURPRISE_MAX: f64 = 2.0;
 const SURPRISE_RESET: f64 = 1.3;
-/// A block waits while wander is below this share of its noise.
-const WANDER_SHARE: f64 = 0.5;
+/// A block waits while wander is below this share of its noise; in the prototype's rules below that one.
+const WANDER_SHARE: f64 = 0.35;
+const WANDER_SHARE_PLAIN: f64 = 0.5;
 /// Exchanges whose stamps are in doubt by no more are precise, ns.
 const PRECISE_STAMP_NS: i64 = 20;
 /// Longest block, s.
@@ -182,6 +183,15 @@ impl Adaptive {
         }
     }
 
+    /// Takes the pure directions of an exchange only; at the start both have to be.
+    pub(crate) fn insert_pure(&mut self, exchange: &Exchange, purity: Purity) {
+        match &mut self.stage {
+            Stage::Running(running) => running.insert_pure(exchange, purity),
+            Stage::Gathering(_) if purity.forward && purity.reverse => self.insert(exchange),
+            Stage::Gathering(_) => {}
+        }
+    }
+
     /// Draws conclusions from what was inserted up to `t`.
     pub fn settle(&mut self, t: RawTime) {
         match &mut self.stage {
@@ -330,10 +340,31 @@ impl Running {
         }
     }
 
+    fn insert_pure(&mut self, exchange: &Exchange, purity: Purity) {
+        if purity.forward && purity.reverse {
+            return self.insert(exchange);
+        }
+        let (since, omega) = (self.block.since, self.kalman.omega);
+        let deskewed = |t: RawTime, ns: i64| self.kalman.residual(ns) - omega * to_f64(t.ns_since(since)) * 1e-9;
+        if purity.forward {
+            let u = deskewed(exchange.t1, exchange.upper_ns);
+            self.block.upper.insert(u);
+            self.sub_least.0 = self.sub_least.0.min(u);
+        }
+        if purity.reverse {
+            let v = -deskewed(exchange.t4, exchange.lower_ns);
+            self.block.lower.insert(v);
+            self.sub_least.1 = self.sub_least.1.min(v);
+        }
+    }
+
     fn settle(&mut self, t: RawTime) {
         let (sigma, is_precise) = (self.strip_sigma(), self.tuning.is_precise);
         let b = to_f64(t.ns_since(self.block.since)) * 1e-9;
-        if to_f64(t.ns_since(self.sub_since)) * 1e-9 < self.sub_block || self.block.upper.is_empty() {
+        if to_f64(t.ns_since(self.sub_since)) * 1e-9 < self.sub_block
+            || self.block.upper.is_empty()
+            || self.block.lower.is_empty()
+        {
             return;
         }
         let (u, v) = std::mem::replace(&mut self.sub_least, (f64::INFINITY, f64::INFINITY));
@@ -354,8 +385,9 @@ impl Running {
         if !self.tuning.is_plain && self.is_bent(t, wander, &measured) {
             return self.straighten(t, b, (u, v), &measured);
         }
+        let share = if self.tuning.is_plain { WANDER_SHARE_PLAIN } else { WANDER_SHARE };
         if measured.is_clean
-            || wander >= WANDER_SHARE * measured.noise
+            || wander >= share * measured.noise
             || b >= BLOCK_MAX_S
             || self.is_surprising(t, wander, &measured)
         {

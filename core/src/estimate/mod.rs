@@ -4,8 +4,8 @@
 //! Exchanges come from the association; a [`Filter`] turns them into a state of [`kalman`]:
 //!
 //! * [`adaptive`]: one-way minima in adaptive blocks, means where the stamp noise is two-sided (the default);
-//! * [`window`]: the separating line over a sliding window ([`separator`]), of all points or of the pure ones
-//!   ([`purity`]) only.
+//! * the same blocks of those points only that coded probes show to be pure ([`purity`]);
+//! * [`window`]: the separating line over a sliding window ([`separator`]).
 
 pub mod adaptive;
 mod block;
@@ -60,7 +60,7 @@ pub enum Filter {
     /// One-way minima in adaptive blocks, whatever the probes.
     #[default]
     Adaptive,
-    /// Coded probes: the separating line between the pure points. Needs pairs.
+    /// Coded probes: the same blocks, of the pure points of pairs only. Needs pairs.
     Coded,
     /// The separating line between all points.
     Separator,
@@ -93,8 +93,10 @@ pub struct Estimator {
     filter: Filter,
     /// Runs whatever the filter: it knows the shortest path, and what is pure without codes.
     adaptive: Adaptive,
-    /// Runs where the filter asks for it.
+    /// Where the filter is the separating line.
     window: Option<Window>,
+    /// Where it is coded probes: takes pure points only.
+    pure: Option<Adaptive>,
     codes: Codes,
     ratio: PureRatio,
     /// The first of a pair waits for the second.
@@ -109,7 +111,8 @@ impl Estimator {
         Estimator {
             filter,
             adaptive: Adaptive::new(None),
-            window: (filter != Filter::Adaptive).then(Window::new),
+            window: (filter == Filter::Separator).then(Window::new),
+            pure: (filter == Filter::Coded).then(|| Adaptive::new(None)),
             codes: Codes::new(),
             ratio: PureRatio::default(),
             held: None,
@@ -143,11 +146,13 @@ impl Estimator {
     fn take_pair(&mut self, first: &Exchange, second: &Exchange) {
         let purity = self.codes.judge(first, second);
         [purity.forward, purity.reverse].into_iter().for_each(|is_pure| self.ratio.count(is_pure));
-        let wants_pure = self.filter == Filter::Coded;
         for exchange in [first, second] {
             self.adaptive.insert(exchange);
             if let Some(window) = &mut self.window {
-                window.insert(exchange, purity.forward || !wants_pure, purity.reverse || !wants_pure);
+                window.insert(exchange);
+            }
+            if let Some(pure) = &mut self.pure {
+                pure.insert_pure(exchange, purity);
             }
         }
         self.settle(second.t4);
@@ -158,9 +163,8 @@ impl Estimator {
             [purity.forward, purity.reverse].into_iter().for_each(|is_pure| self.ratio.count(is_pure));
         }
         self.adaptive.insert(exchange);
-        // Half of a pair proves nothing about itself.
-        if let Some(window) = self.window.as_mut().filter(|_| self.filter == Filter::Separator) {
-            window.insert(exchange, true, true);
+        if let Some(window) = &mut self.window {
+            window.insert(exchange);
         }
         self.settle(exchange.t4);
     }
@@ -170,16 +174,23 @@ impl Estimator {
         if let Some(window) = &mut self.window {
             window.settle(t);
         }
+        if let Some(pure) = &mut self.pure {
+            pure.settle(t);
+        }
     }
 
     /// The filter's state; until it has one, that of the adaptive filter.
     fn state(&self) -> Option<&Kalman> {
-        self.window.as_ref().and_then(Window::kalman).or_else(|| self.adaptive.kalman())
+        let window = self.window.as_ref().and_then(Window::kalman);
+        let pure = self.pure.as_ref().and_then(Adaptive::kalman);
+        window.or(pure).or_else(|| self.adaptive.kalman())
     }
 
     fn state_mut(&mut self) -> Option<&mut Kalman> {
         let window = self.window.as_mut().and_then(Window::kalman_mut);
-        if window.is_some() { window } else { self.adaptive.kalman_mut() }
+        let pure = self.pure.as_mut().and_then(Adaptive::kalman_mut);
+        let own = window.or(pure);
+        if own.is_some() { own } else { self.adaptive.kalman_mut() }
     }
 
     /// The estimate at `now`; `None` before the first exchange.
@@ -238,7 +249,7 @@ impl Estimator {
     /// trails a steadily changing frequency (α/β of an α-β filter). `None` until enough blocks were clean: before that
     /// σ does not know the queues.
     pub(crate) fn rates_for_audit(&self, now: RawTime, wander_per_s: f64) -> Option<(f64, f64)> {
-        let clean = self.window.as_ref().map_or(0, Window::lines).max(self.adaptive.clean_blocks());
+        let clean = self.window.as_ref().map_or(self.adaptive.clean_blocks(), Window::lines);
         let state = self.state().filter(|state| clean >= AUDIT_AFTER && state.p.p01 > 0.0)?;
         let age = state.since(now).max(0.0);
         let lag = state.p.p00 / state.p.p01 + age;

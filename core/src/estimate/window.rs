@@ -1,5 +1,5 @@
 //! The sliding separator: the soft-margin line between all forward and all reverse points of the last seconds, as
-//! HUYGENS draws it; with codes, between the pure ones only.
+//! HUYGENS draws it.
 //!
 //! The window is long enough for the rate of probes and short enough for the wander of the crystal. Every step the line
 //! is drawn anew, with a small share of the points tolerated on its wrong side. The line *is* the state: successive
@@ -61,14 +61,10 @@ impl Window {
         }
     }
 
-    pub(crate) fn insert(&mut self, exchange: &Exchange, takes_forward: bool, takes_reverse: bool) {
+    pub(crate) fn insert(&mut self, exchange: &Exchange) {
         self.sigma = (to_f64(exchange.stamp_ns) * 1e-9).clamp(SIGMA_MIN, SIGMA_MAX);
-        if takes_forward {
-            keep(&mut self.upper, exchange.t1, exchange.upper_ns);
-        }
-        if takes_reverse {
-            keep(&mut self.lower, exchange.t4, exchange.lower_ns);
-        }
+        keep(&mut self.upper, exchange.t1, exchange.upper_ns);
+        keep(&mut self.lower, exchange.t4, exchange.lower_ns);
     }
 
     pub(crate) fn settle(&mut self, t: RawTime) {
