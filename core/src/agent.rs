@@ -77,7 +77,7 @@ impl Agent {
     pub fn new(now: RawTime, settings: Settings, seed: [u8; 32]) -> Self {
         let mut agent = Agent {
             synthesis: Synthesis::new(&settings),
-            responder: settings.server.clone().map(Responder::new),
+            responder: settings.server.clone().map(|server| Responder::new(server, settings.stamp_error_ns)),
             servo: None,
             settings: Settings { sources: Vec::new(), ..settings.clone() },
             now,
@@ -502,15 +502,23 @@ impl Agent {
         let old = std::mem::replace(&mut self.settings, settings);
         self.settings_changed();
         if self.settings.server != old.server {
-            self.responder = self.settings.server.clone().map(Responder::new);
+            let e = self.settings.stamp_error_ns;
+            self.responder = self.settings.server.clone().map(|server| Responder::new(server, e));
         }
         self.keep_associations_of(&old);
         self.names = vec![NameLookup::IDLE; self.settings.sources.len()];
         (0u32..).zip(0..self.settings.sources.len()).for_each(|(index, _)| self.start_source(index));
         if !is_addition(&old, &self.settings) {
             self.local = None;
-            if old.oscillator != self.settings.oscillator || old.leap != self.settings.leap {
-                self.associations.iter_mut().for_each(Association::forget);
+            let is_other_past = old.oscillator != self.settings.oscillator
+                || old.leap != self.settings.leap
+                || old.stamp_error_ns != self.settings.stamp_error_ns;
+            if is_other_past {
+                let e = self.settings.stamp_error_ns;
+                self.associations.iter_mut().for_each(|association| association.stamps_may_err(e));
+                if let Some(responder) = &mut self.responder {
+                    responder.stamps_may_err(e);
+                }
                 self.synthesis = self.synthesis.restarted(&self.settings);
             }
             self.synthesis.new_epoch(Reason::NewEpoch, &mut self.events);
@@ -671,6 +679,8 @@ fn is_addition(old: &Settings, new: &Settings) -> bool {
         && new.bound == old.bound
         && new.max_liars == old.max_liars
         && new.leap == old.leap
+        && new.stamp_error_ns == old.stamp_error_ns
+        && new.oscillator_is_stated == old.oscillator_is_stated
 }
 
 /// The request's number within its association.

@@ -75,6 +75,8 @@ struct Unbracketed {
 #[derive(Clone, Debug)]
 pub(crate) struct Responder {
     settings: ServerSettings,
+    /// e: how early or late our kernel stamps may be (BOUND §2).
+    stamp_error_ns: i64,
     given: VecDeque<Given>,
     unbracketed: VecDeque<Unbracketed>,
     /// Addresses of ours that were asked: a server that follows one of them echoes us.
@@ -87,9 +89,10 @@ pub(crate) struct Responder {
 pub(crate) const TOKEN_BIT: u64 = 1 << 63;
 
 impl Responder {
-    pub(crate) fn new(settings: ServerSettings) -> Self {
+    pub(crate) fn new(settings: ServerSettings, stamp_error_ns: i64) -> Self {
         Responder {
             settings,
+            stamp_error_ns,
             given: VecDeque::new(),
             unbracketed: VecDeque::new(),
             asked_at: BTreeSet::new(),
@@ -113,7 +116,7 @@ impl Responder {
             self.asked_at.insert(to.to_canonical());
         }
         let wants_exact = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse).is_some();
-        let arrived = arrival(received, served.correlation);
+        let arrived = self.arrival(received, served.correlation);
         let token = TxToken(TOKEN_BIT | self.next_token);
         self.next_token += 1;
         let (packet, claim_ns) = self.answer(now, &request, received.from.ip(), arrived, served);
@@ -143,8 +146,24 @@ impl Responder {
         for stamp in self.unbracketed.drain(..) {
             let given = self.given.iter_mut().rev().find(|given| given.token == stamp.token);
             if let (Some(given), Mapped::Span(span)) = (given, correlation.map(stamp.kernel, stamp.user)) {
-                given.left = Some(span);
+                given.left = Some(span.widened(self.stamp_error_ns, stamp.user));
             }
+        }
+    }
+
+    /// From now on kernel stamps may err by `e` ns, and so they may have before.
+    pub(crate) fn stamps_may_err(&mut self, e: i64) {
+        self.stamp_error_ns = e;
+        self.forget();
+    }
+
+    /// Not before the request really arrived, in raw time.
+    fn arrival(&self, received: &Received<'_>, correlation: &Correlation) -> RawTime {
+        let early = correlation.last_before(received.user_after).unwrap_or(received.user_after);
+        let user = RawSpan { early, late: received.user_after };
+        match received.kernel.map(|stamp| correlation.map(stamp, user)) {
+            Some(Mapped::Span(span)) => span.widened(self.stamp_error_ns, user).late,
+            _ => received.user_after,
         }
     }
 
@@ -214,16 +233,6 @@ fn is_allowed(settings: &ServerSettings, client: IpAddr) -> bool {
         (Some(allow), Some(deny)) => allow > deny,
         (Some(_), None) => true,
         (None, _) => false,
-    }
-}
-
-/// Not before the request really arrived, in raw time.
-fn arrival(received: &Received<'_>, correlation: &Correlation) -> RawTime {
-    let early = correlation.last_before(received.user_after).unwrap_or(received.user_after);
-    let user = RawSpan { early, late: received.user_after };
-    match received.kernel.map(|stamp| correlation.map(stamp, user)) {
-        Some(Mapped::Span(span)) => span.late,
-        _ => received.user_after,
     }
 }
 

@@ -490,7 +490,8 @@ impl Synthesis {
     /// left it by more than its width is a finding.
     fn confine_estimates(&mut self, world: &mut World<'_>, region: &Region) {
         let width_ns = region.theta_hi_ns.saturating_sub(region.theta_lo_ns);
-        let truechimers = world.associations.iter_mut().filter(|a| !a.is_falseticker);
+        let truechimers =
+            world.associations.iter_mut().filter(|a| !a.is_falseticker && self.findings.regions.contains(a.id));
         let outside = truechimers.map(|a| a.estimator.confine(world.now, region)).max();
         let fails = outside.is_some_and(|outside| outside > width_ns);
         if fails && !self.estimate_fails {

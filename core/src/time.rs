@@ -72,6 +72,13 @@ pub struct RawSpan {
 }
 
 impl RawSpan {
+    /// Wider by `e` ns on both sides, but not beyond `limits`, which hold whatever e is.
+    #[must_use]
+    pub fn widened(self, e: i64, limits: RawSpan) -> RawSpan {
+        let (early, late) = (self.early.plus_ns(e.saturating_neg()), self.late.plus_ns(e));
+        RawSpan { early: early.max(limits.early), late: late.min(limits.late) }
+    }
+
     /// What both spans allow; `None` if they contradict each other.
     #[must_use]
     pub fn intersect(self, other: RawSpan) -> Option<RawSpan> {

@@ -223,9 +223,11 @@ impl Association {
             reference_id: answer.packet.reference_id,
             claim_ns: answer.out.told.claim_ns,
         };
-        if let Some(Exchanged { out, back, pair }) = answer.previous {
+        if let Some(Exchanged { out, back, pair, is_new }) = answer.previous {
             self.add_lower(&back, wander);
-            self.add_exchange(&out, &back, pair);
+            if is_new {
+                self.add_exchange(&out, &back, pair);
+            }
         }
         self.add_upper(&answer.out, wander);
         self.add_lower(&answer.back, wander);
@@ -252,10 +254,7 @@ impl Association {
 
     /// Where our stamp was taken, if kernel stamps may err by e; user stamps never do.
     fn widened(&self, ours: Stamps) -> RawSpan {
-        let e = self.stamp_error_ns;
-        let Some(kernel) = ours.kernel else { return ours.user };
-        let (early, late) = (kernel.early.plus_ns(e.saturating_neg()), kernel.late.plus_ns(e));
-        RawSpan { early: early.max(ours.user.early), late: late.min(ours.user.late) }
+        ours.kernel.map_or(ours.user, |kernel| kernel.widened(self.stamp_error_ns, ours.user))
     }
 
     fn add_exchange(&mut self, out: &End, back: &End, pair: Option<u32>) {
@@ -303,6 +302,12 @@ impl Association {
         self.counters.contradictions += 1;
         self.proof_left = PROOF_ANSWERS;
         self.forget_proofs();
+    }
+
+    /// From now on kernel stamps may err by `e` ns, and so they may have before.
+    pub(crate) fn stamps_may_err(&mut self, e: i64) {
+        self.stamp_error_ns = e;
+        self.forget();
     }
 
     /// Forgets everything it learnt: raw time is another clock now.

@@ -66,6 +66,8 @@ pub(crate) struct Exchanged {
     pub(crate) back: End,
     /// The pair of requests that its request was sent in.
     pub(crate) pair: Option<u32>,
+    /// It was not a whole exchange before.
+    pub(crate) is_new: bool,
 }
 
 /// What one answer says.
@@ -156,6 +158,8 @@ struct Unstamped {
     out: End,
     received: Stamps,
     pair: Option<u32>,
+    /// Its answer was a basic one and told a t3 of its own.
+    was_complete: bool,
 }
 
 /// The client's half of the protocol with one server.
@@ -348,7 +352,13 @@ impl Client {
         if self.unstamped.len() == MAX_PENDING {
             self.unstamped.pop_front();
         }
-        self.unstamped.push_back(Unstamped { receive: packet.receive, out, received: arrived, pair: request.pair });
+        self.unstamped.push_back(Unstamped {
+            receive: packet.receive,
+            out,
+            received: arrived,
+            pair: request.pair,
+            was_complete: !is_interleaved,
+        });
         Ok(Answer { out, back, previous, is_complete: !is_interleaved, pair: request.pair, packet: *packet })
     }
 
@@ -411,7 +421,7 @@ fn previous_exchange(named: Option<Unstamped>, transmit: Told, t2: Told) -> Resu
     }
     let claim_ns = transmit.claim_ns.max(last.out.told.claim_ns);
     let back = End { ours: last.received, told: Told { claim_ns, ..transmit } };
-    Ok(Some(Exchanged { out: last.out, back, pair: last.pair }))
+    Ok(Some(Exchanged { out: last.out, back, pair: last.pair, is_new: !last.was_complete }))
 }
 
 /// Is `a` before `b` by more than the noise of a server's stamps?

@@ -48,6 +48,8 @@ const START_FEW: usize = 4;
 const START_LONG_S: f64 = 32.0;
 /// Exchanges kept for the first line at most.
 const START_MAX: usize = 4096;
+/// Without a line from so many times as many exchanges, the older half goes.
+const START_TRIES: usize = 2;
 /// Slopes considered for the first line: ±Ω.
 const SLOPES: f64 = 1e-3;
 /// The greatest random walk of frequency that is learned.
@@ -74,7 +76,11 @@ impl Tuning {
         let mut doubts: Vec<i64> = exchanges.iter().map(|exchange| exchange.stamp_ns).collect();
         doubts.sort_unstable();
         let median = doubts.get(doubts.len() / 2).copied().unwrap_or(i64::MAX);
-        Tuning::of_stamps(median <= PRECISE_STAMP_NS)
+        let mut tuning = Tuning::of_stamps(median <= PRECISE_STAMP_NS);
+        if !tuning.is_precise {
+            tuning.sigma += to_f64(median) * 1e-9;
+        }
+        tuning
     }
 
     /// For stamps good to some ns (hardware), or others.
@@ -195,11 +201,12 @@ impl Adaptive {
     /// Draws conclusions from what was inserted up to `t`.
     pub fn settle(&mut self, t: RawTime) {
         match &mut self.stage {
-            Stage::Gathering(exchanges) => {
-                if let Some(running) = start(exchanges, t, self.tuning) {
-                    self.stage = Stage::Running(Box::new(running));
-                }
-            }
+            Stage::Gathering(exchanges) => match start(exchanges, t, self.tuning) {
+                Some(running) => self.stage = Stage::Running(Box::new(running)),
+                // No line fits them: something stepped meanwhile, and the older half is of before.
+                None if has_enough(exchanges, t, START_TRIES) => drop(exchanges.drain(..exchanges.len() / 2)),
+                None => {}
+            },
             Stage::Running(running) => running.settle(t),
         }
     }
@@ -263,15 +270,23 @@ impl Adaptive {
     }
 }
 
+/// Are there `times` as many exchanges, over as many times the seconds, as the first line needs?
+fn has_enough(exchanges: &[Exchange], t: RawTime, times: usize) -> bool {
+    let Some(first) = exchanges.first() else { return false };
+    let span = to_f64(t.ns_since(first.t1)) * 1e-9;
+    let factor = f64::from(u32::try_from(times).unwrap_or(u32::MAX));
+    let is_enough = |count: usize, seconds: f64| exchanges.len() >= count * times && span >= seconds * factor;
+    is_enough(START_EXCHANGES, START_S) || is_enough(START_FEW, START_LONG_S) || exchanges.len() >= START_MAX
+}
+
 /// The first state: the widest strip that separates both directions (ALGORITHM §1, k = 1).
 fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<Running> {
     let first = exchanges.first()?;
     let tuning = tuning.unwrap_or_else(|| Tuning::learned(exchanges));
-    let span = to_f64(t.ns_since(first.t1)) * 1e-9;
-    let is_enough = |count: usize, seconds: f64| exchanges.len() >= count && span >= seconds;
-    if !is_enough(START_EXCHANGES, START_S) && !is_enough(START_FEW, START_LONG_S) && exchanges.len() < START_MAX {
+    if !has_enough(exchanges, t, 1) {
         return None;
     }
+    let span = to_f64(t.ns_since(first.t1)) * 1e-9;
     let base_ns = first.upper_ns;
     let point = |t: RawTime, ns: i64| Point {
         t_s: to_f64(t.ns_since(first.t1)) * 1e-9,
@@ -382,7 +397,7 @@ impl Running {
         self.block.own_strip = self.block.own_strip.min(u + v);
         let wander = self.kalman.p.p11.max(0.0).sqrt() * b / 2.0 + (self.kalman.q * b * b * b / 3.0).sqrt();
         let measured = self.measure(t, b);
-        if !self.tuning.is_plain && self.is_bent(t, wander, &measured) {
+        if !self.tuning.is_plain && u + v < f64::INFINITY && self.is_bent(t, wander, &measured) {
             return self.straighten(t, b, (u, v), &measured);
         }
         let share = if self.tuning.is_plain { WANDER_SHARE_PLAIN } else { WANDER_SHARE };
@@ -433,7 +448,7 @@ impl Running {
         let noise = self.tuning.sigma + EXCESS_SHARE * (u + v - shortest).max(0.0);
         self.kalman.predict(t);
         self.kalman.p.p00 += short * short;
-        self.kalman.p.p11 += short / b * (short / b);
+        self.kalman.doubt_rate(short / b);
         self.kalman.correct(middle - self.kalman.theta, noise * noise);
         self.restart_block(t);
     }
@@ -497,7 +512,7 @@ impl Running {
             // A block errs by at most half its excess, so it is the state that is wrong: open the filter.
             let rate = innovation / delta.max(b);
             self.kalman.p.p00 += innovation * innovation;
-            self.kalman.p.p11 = (self.kalman.p.p11 + rate * rate / 4.0).min(SLOPES * SLOPES);
+            self.kalman.doubt_rate(rate / 2.0);
         }
         self.kalman.correct(innovation, r);
         if !self.tuning.is_plain {

@@ -14,6 +14,9 @@ use crate::units::{to_f64, to_i64};
 /// White frequency noise of a common crystal, s per √s.
 pub(crate) const WHITE_FM: f64 = 1e-9;
 
+/// The greatest doubt of ω that a surprise can raise: Ω.
+const RATE_DOUBT_MAX: f64 = 1e-3;
+
 /// Covariance of (θ, ω), s and s/s.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Covariance {
@@ -78,10 +81,18 @@ impl Kalman {
     pub(crate) fn correct(&mut self, innovation: f64, r: f64) {
         let Covariance { p00, p01, p11 } = self.p;
         let variance = p00 + r;
+        if !(variance > 0.0 && innovation.is_finite()) {
+            return; // nothing that could be learnt from
+        }
         let (k0, k1) = (p00 / variance, p01 / variance);
         self.theta += k0 * innovation;
         self.omega += k1 * innovation;
         self.p = Covariance { p00: (1.0 - k0) * p00, p01: (1.0 - k0) * p01, p11: p11 - k1 * p01 };
+    }
+
+    /// ω may be wrong by this much more, though never by more than an oscillator can be.
+    pub(crate) fn doubt_rate(&mut self, by: f64) {
+        self.p.p11 = self.p.p11.max((self.p.p11 + by * by).min(RATE_DOUBT_MAX * RATE_DOUBT_MAX));
     }
 
     /// Moves whole ns of θ into the base. Not while residuals to the old base are kept.

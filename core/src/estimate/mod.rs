@@ -26,6 +26,8 @@ use kalman::Kalman;
 use purity::{Codes, PureRatio};
 use window::Window;
 
+/// A filter that is so much behind the adaptive one gets nothing to go on with: two of the longest blocks, ns.
+const STARVED_NS: i64 = 64_000_000_000;
 /// Clean blocks (or lines) before the frequency is audited.
 const AUDIT_AFTER: u32 = 16;
 
@@ -179,17 +181,17 @@ impl Estimator {
         }
     }
 
-    /// The filter's state; until it has one, that of the adaptive filter.
+    /// The filter's state; until it has one, or while it gets nothing to go on with, that of the adaptive filter.
     fn state(&self) -> Option<&Kalman> {
-        let window = self.window.as_ref().and_then(Window::kalman);
-        let pure = self.pure.as_ref().and_then(Adaptive::kalman);
-        window.or(pure).or_else(|| self.adaptive.kalman())
+        let own = self.window.as_ref().and_then(Window::kalman).or(self.pure.as_ref().and_then(Adaptive::kalman));
+        let adaptive = self.adaptive.kalman();
+        own.filter(|own| !is_starved(own, adaptive)).or(adaptive)
     }
 
     fn state_mut(&mut self) -> Option<&mut Kalman> {
-        let window = self.window.as_mut().and_then(Window::kalman_mut);
-        let pure = self.pure.as_mut().and_then(Adaptive::kalman_mut);
-        let own = window.or(pure);
+        let own = self.window.as_mut().and_then(Window::kalman_mut);
+        let own = own.or(self.pure.as_mut().and_then(Adaptive::kalman_mut));
+        let own = own.filter(|own| !is_starved(own, self.adaptive.kalman()));
         if own.is_some() { own } else { self.adaptive.kalman_mut() }
     }
 
@@ -249,7 +251,8 @@ impl Estimator {
     /// trails a steadily changing frequency (α/β of an α-β filter). `None` until enough blocks were clean: before that
     /// σ does not know the queues.
     pub(crate) fn rates_for_audit(&self, now: RawTime, wander_per_s: f64) -> Option<(f64, f64)> {
-        let clean = self.window.as_ref().map_or(self.adaptive.clean_blocks(), Window::lines);
+        let filter = self.pure.as_ref().unwrap_or(&self.adaptive);
+        let clean = self.window.as_ref().map_or(filter.clean_blocks(), Window::lines);
         let state = self.state().filter(|state| clean >= AUDIT_AFTER && state.p.p01 > 0.0)?;
         let age = state.since(now).max(0.0);
         let lag = state.p.p00 / state.p.p01 + age;
@@ -268,6 +271,11 @@ impl Estimator {
     pub fn pure_ratio(&self) -> Option<f64> {
         self.ratio.value()
     }
+}
+
+/// Codes may find nothing pure for long, or pairs may be forbidden.
+fn is_starved(own: &Kalman, adaptive: Option<&Kalman>) -> bool {
+    adaptive.is_some_and(|adaptive| adaptive.t.ns_since(own.t) > STARVED_NS)
 }
 
 #[cfg(test)]

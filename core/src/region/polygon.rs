@@ -252,6 +252,9 @@ fn inner(side: Side, a: f64, b: f64) -> f64 {
 }
 
 #[cfg(test)]
+mod lp;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Seeds(SeedsArgs),
     /// Figures of the estimate and the bound beside what others make of the same exchanges
     Matrix(MatrixArgs),
+    /// Time two hosts and a large mesh on one core; exit 1 if there was a violation
+    Speed(SpeedArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -86,4 +88,20 @@ pub(crate) struct SeedsArgs {
     /// Believe only this share of every half-width, to see the checker catch it
     #[arg(long, value_name = "SHARE")]
     pub(crate) shrink: Option<f64>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SpeedArgs {
+    /// Simulated seconds of two hosts at one exchange a second; a twentieth of it at 64
+    #[arg(long, default_value_t = 20_000)]
+    pub(crate) seconds: u32,
+    /// Hosts of the mesh
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) nodes: usize,
+    /// How many hosts each of them follows
+    #[arg(long, default_value_t = 10)]
+    pub(crate) neighbours: usize,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&args),
         Command::Seeds(args) => commands::seeds::run(&args),
         Command::Matrix(args) => commands::matrix::run(&args),
+        Command::Speed(args) => commands::speed::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@
 //! half), and the noise stays within J√Δ but for eight standard deviations. The sine is made of parabola
 //! arcs: within 0.11 % of a true one, its slope at most 6.3·amplitude/period, where a true sine has 2π.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use serde::Deserialize;
@@ -189,6 +190,8 @@ impl Piece {
 #[derive(Clone, Debug)]
 pub struct Oscillator {
     pieces: VecDeque<Piece>,
+    /// Where [`Oscillator::piece`] found the last one.
+    found: Cell<usize>,
     /// Where the last piece ends: true time, raw time and its fraction.
     end: i64,
     end_raw: i64,
@@ -216,8 +219,8 @@ impl Oscillator {
     #[must_use]
     pub fn new(spec: &OscillatorSpec, start: i64, raw_at_start: i64, rng: Rng) -> Self {
         let state = State::new(spec, start, rng);
-        let mut oscillator =
-            Oscillator { pieces: VecDeque::new(), end: start, end_raw: raw_at_start, end_rest: 0.0, state };
+        let (pieces, found) = (VecDeque::new(), Cell::new(0));
+        let mut oscillator = Oscillator { pieces, found, end: start, end_raw: raw_at_start, end_rest: 0.0, state };
         oscillator.grow();
         oscillator
     }
@@ -291,9 +294,17 @@ impl Oscillator {
         self.end_raw += ns.max(0);
     }
 
+    /// The piece that `t` lies in, looked for from where the last one was found: questions come nearly in order.
     fn piece(&self, t: i64) -> &Piece {
-        let after = self.pieces.partition_point(|piece| piece.start <= t);
-        &self.pieces[after.saturating_sub(1)]
+        let mut index = self.found.get().min(self.pieces.len() - 1);
+        while index > 0 && self.pieces[index].start > t {
+            index -= 1;
+        }
+        while self.pieces.get(index + 1).is_some_and(|piece| piece.start <= t) {
+            index += 1;
+        }
+        self.found.set(index);
+        &self.pieces[index]
     }
 
     fn ensure(&mut self, t: i64) {

@@ -203,3 +203,23 @@ fn a_page_shows_the_run() {
     assert_eq!(told(&["run", "trusted-liar", "--html", path(&file)]).0, Some(0));
     assert!(std::fs::read_to_string(&file).expect("a page").contains("class=\"miss\""));
 }
+
+#[test]
+fn speed_tells_its_figures_and_finds_no_violation() {
+    let (code, value, _) = json(&["speed", "--seconds", "40", "--nodes", "30", "--neighbours", "3", "--json"]);
+    assert_eq!(code, Some(0), "{value}");
+    for (world, simulated_s) in [("pair_1_per_s", 40), ("pair_64_per_s", 2), ("mesh", 20)] {
+        let of = &value[world];
+        assert_eq!((&of["simulated_s"], &of["violations"]), (&simulated_s.into(), &0.into()), "{world} in {value}");
+        assert!(of["wall_s"].is_f64() && of["simulated_s_per_wall_s"].is_f64(), "{world} in {value}");
+        assert!(of["probes"].as_u64() > Some(20) && of["answered"].as_u64() > Some(0), "{world} in {value}");
+    }
+    let mesh = &value["mesh"];
+    assert_eq!((&mesh["nodes"], &mesh["neighbours"]), (&30.into(), &3.into()), "{value}");
+    for field in ["peak_mib", "bytes_per_node"] {
+        assert!(mesh[field].is_f64(), "{field} in {value}");
+    }
+    let (code, text, _) = told(&["speed", "--seconds", "20", "--nodes", "20", "--neighbours", "2"]);
+    assert!(code == Some(0) && text.contains("mesh, 20 hosts, 2 neighbours"), "{text}");
+    assert_eq!(told(&["speed", "--seconds", "0"]).0, Some(2));
+}

@@ -8,6 +8,7 @@ mod parallel;
 mod report;
 pub(crate) mod run;
 pub(crate) mod seeds;
+pub(crate) mod speed;
 mod tally;
 mod timeline;
 mod words;
