@@ -6,7 +6,7 @@
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use truebound_client::bound::RATE_BITS;
+use truebound_client::bound::{RATE_BITS, WANDER_BITS};
 use truebound_client::page::Publication;
 use truebound_client::{Edges, Reason, Status};
 
@@ -218,8 +218,11 @@ impl Checker {
         let Ok(Edges { lo_ns, hi_ns }) = page.bound.edges_at(raw_ns) else { return };
         let unit = (1i64 << RATE_BITS) as f64;
         let theta_ns = estimated_theta_ns(page, raw_ns);
+        // What was proved of the rate at the bound's instant ages by A a second (half of A is what is published).
+        let age_ns = (raw_ns - page.bound.t_ref_ns).max(0) as f64;
+        let aged = 1.0 + 2.0 * age_ns * page.bound.half_wander as f64 / (1u64 << (WANDER_BITS - RATE_BITS)) as f64;
         let is_outside =
-            omega * unit < page.bound.omega_lo as f64 - 1.0 || omega * unit > page.bound.omega_hi as f64 + 1.0;
+            omega * unit < page.bound.omega_lo as f64 - aged || omega * unit > page.bound.omega_hi as f64 + aged;
         let freq_error = (page.estimate_omega as f64 / unit - omega).abs();
         let samples = self.samples.get_or_insert_default();
         samples.error_ns.saturating_record((theta_ns - (t - raw_ns)).unsigned_abs());
