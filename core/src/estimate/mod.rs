@@ -362,4 +362,33 @@ mod tests {
         assert!(estimator.at(RawTime::from_ns(50 * S)).expect("400 pairs").theta_ns.abs() < 20);
         assert!(estimator.pure_ratio().expect("pairs") > 0.99);
     }
+
+    #[test]
+    fn a_step_before_the_first_line_is_forgotten() {
+        let mut estimator = Estimator::new(Filter::Adaptive);
+        for k in 0..600i64 {
+            let theta = if k < 6 { 0 } else { S };
+            estimator.push(&exchange(k * S / 16, theta, 50_000, 50_000));
+        }
+        let error = estimator.at(RawTime::from_ns(38 * S)).expect("600 exchanges").theta_ns - S;
+        assert!(error.abs() < 1_000, "{error} ns");
+    }
+
+    #[test]
+    fn codes_that_are_pure_one_way_only_never_give_nonsense() {
+        for seed in 1..=200 {
+            let (mut noise, mut estimator, mut theta) = (Noise(seed), Estimator::new(Filter::Coded), 0);
+            for k in 0..1500i64 {
+                theta += if noise.next() < 0.01 { to_i64(noise.next() * 6_000.0) - 3_000 } else { 0 };
+                let mut queue = || if noise.next() < 0.5 { 0 } else { to_i64(noise.next() * 20_000.0) };
+                let t = k * S / 16;
+                for gap in [0, 20_000] {
+                    let next = exchange(t + gap, theta, 9_000 + queue(), 9_000 + queue());
+                    estimator.push(&Exchange { stamp_ns: 4, pair: u32::try_from(k).ok(), ..next });
+                }
+                let Some(now) = estimator.at(RawTime::from_ns(t + 30_000)) else { continue };
+                assert!(now.omega.as_fraction().is_finite() && now.theta_sigma_ns > 0, "seed {seed}, {k}: {now:?}");
+            }
+        }
+    }
 }

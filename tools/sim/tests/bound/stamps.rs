@@ -26,6 +26,24 @@ fn stamps_that_come_late() {
     }
 }
 
+#[test]
+fn an_operator_who_learns_that_stamps_err_gets_a_wider_bound_at_once() {
+    for seed in SEEDS {
+        let slow_process = HostSpec { wake_ns: 400 * US, ..HostSpec::CLIENT };
+        let (mut world, client) = pair(seed, 20 * US, 0.5, slow_process, |_| ());
+        world.run_s(60);
+        let (before_ns, epoch) = (world.checker(client).half_width_ns, world.checker(client).epoch());
+        let settings = Settings { stamp_error_ns: 100 * US, ..world.hosts[client].settings.clone() };
+        world.input(client, Input::Reconfigured(Box::new(settings)));
+        world.run_s(60);
+        assert_sound(&world, client, seed);
+        assert!(world.checker(client).epoch() > epoch, "seed {seed}: what was published relied on better stamps");
+        // User stamps limit what bad kernel stamps can cost.
+        let after_ns = world.checker(client).half_width_ns;
+        assert!(after_ns > before_ns + 3 * US, "seed {seed}: {before_ns} to {after_ns} ns");
+    }
+}
+
 /// The round trip is 4 ms, so that many changes fall between its stamps.
 fn long_path(seed: u64, spec: HostSpec) -> (World, usize) {
     let (mut world, client) = pair(seed, 5 * US, 0.99, spec, |settings| {
