@@ -5,8 +5,8 @@
 
 mod queries;
 
+use core::net::{IpAddr, SocketAddr};
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};

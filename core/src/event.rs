@@ -1,6 +1,6 @@
 //! What happened, as types; the shell puts them into words.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use truebound_client::{Reason, Status};
 

@@ -1,6 +1,6 @@
 //! What goes into the core and what comes out: the whole interface between the agent and any world, real or simulated.
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
 use truebound_client::bound::Bound;
 use truebound_client::page::Publication;

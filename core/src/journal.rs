@@ -4,7 +4,7 @@
 //! byte of kind and its fields, integers little-endian. After each batch of outputs comes their digest: FNV-1a over
 //! their debug forms, which name every field. A journal holds the seed, so whoever reads it can predict cookies.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use truebound_client::bound::Bound;
 

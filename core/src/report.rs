@@ -1,6 +1,6 @@
 //! What the agent believes, for status: a snapshot, nothing that changes it.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use truebound_client::bound::Bound;
 use truebound_client::{Reason, Status};

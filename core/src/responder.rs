@@ -5,8 +5,8 @@
 //! of our transmit stamp: both only make a client's constraints looser. In interleaved mode a client gets the kernel's
 //! stamp of the previous answer; the ring of answers is bounded, and an answer without a stamp falls back to basic mode.
 
+use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
 
 use truebound_client::bound::Bound;
 use truebound_client::page::UtcOffset;

@@ -1,6 +1,6 @@
 //! What an operator decides, parsed: every value here is legal, every default is stated here and nowhere else.
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
 use crate::estimate::Filter;
 use crate::leap::LeapTable;

@@ -2,8 +2,8 @@
 
 mod groups;
 
+use core::net::IpAddr;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use truebound_client::Reason;
 use truebound_client::bound::Bound;

@@ -2,7 +2,7 @@
 
 pub mod ntp;
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
 use crate::estimate::{Estimator, Exchange, Filter};
 use crate::io::AssociationId;

@@ -1,8 +1,8 @@
 //! Who is independent of whom, and for whom each association speaks: worked out anew only when somebody's place
 //! changed, because names and addresses are costly to compare and a synthesis needs them at every answer.
 
+use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 
 use crate::association::Association;
 use crate::io::AssociationId;
