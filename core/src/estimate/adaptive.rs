@@ -140,7 +140,7 @@ struct Block {
     lower: Smallest,
     /// The shortest strip of a single sub-block.
     own_strip: f64,
-    /// Sum of de-skewed midpoints and of strips of the ordinary exchanges, and how many they are of how many.
+    /// Sum of the de-skewed midpoints of the ordinary exchanges, and how many they are of how many.
     middles: f64,
     ordinary: u32,
     exchanges: u32,
@@ -173,6 +173,13 @@ struct Measured {
     is_clean: bool,
 }
 
+impl Measured {
+    /// R: of the midpoint, and of what the clock may have wandered within the block (its share is that of a uniform law).
+    fn variance(&self, wander: f64) -> f64 {
+        self.noise * self.noise + 0.09 * wander * wander
+    }
+}
+
 impl Adaptive {
     /// A filter that has seen nothing; without a tuning, the first exchanges tell it.
     #[must_use]
@@ -182,18 +189,16 @@ impl Adaptive {
 
     /// Takes an exchange; [`Adaptive::settle`] draws conclusions. Both packets of a pair come before it.
     pub fn insert(&mut self, exchange: &Exchange) {
-        match &mut self.stage {
-            Stage::Gathering(exchanges) if exchanges.len() < START_MAX => exchanges.push(*exchange),
-            Stage::Gathering(_) => {}
-            Stage::Running(running) => running.insert(exchange),
-        }
+        self.insert_pure(exchange, Purity::BOTH);
     }
 
-    /// Takes the pure directions of an exchange only; at the start both have to be.
+    /// Takes the pure directions of an exchange only; for the first line both have to be.
     pub(crate) fn insert_pure(&mut self, exchange: &Exchange, purity: Purity) {
         match &mut self.stage {
-            Stage::Running(running) => running.insert_pure(exchange, purity),
-            Stage::Gathering(_) if purity.forward && purity.reverse => self.insert(exchange),
+            Stage::Running(running) => running.insert(exchange, purity),
+            Stage::Gathering(exchanges) if purity == Purity::BOTH && exchanges.len() < START_MAX => {
+                exchanges.push(*exchange);
+            }
             Stage::Gathering(_) => {}
         }
     }
@@ -262,12 +267,6 @@ impl Adaptive {
         let kalman = self.kalman()?;
         Some((kalman.theta_ns_at(t), kalman.omega, kalman.covariance_after(kalman.since(t).max(0.0)).p00))
     }
-
-    /// Did the strips show two-sided noise?
-    #[must_use]
-    pub fn is_two_sided(&self) -> bool {
-        matches!(&self.stage, Stage::Running(running) if running.strips.two_sided().is_some())
-    }
 }
 
 /// Are there `times` as many exchanges, over as many times the seconds, as the first line needs?
@@ -282,10 +281,10 @@ fn has_enough(exchanges: &[Exchange], t: RawTime, times: usize) -> bool {
 /// The first state: the widest strip that separates both directions (ALGORITHM §1, k = 1).
 fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<Running> {
     let first = exchanges.first()?;
-    let tuning = tuning.unwrap_or_else(|| Tuning::learned(exchanges));
     if !has_enough(exchanges, t, 1) {
         return None;
     }
+    let tuning = tuning.unwrap_or_else(|| Tuning::learned(exchanges));
     let span = to_f64(t.ns_since(first.t1)) * 1e-9;
     let base_ns = first.upper_ns;
     let point = |t: RawTime, ns: i64| Point {
@@ -337,39 +336,26 @@ impl Running {
         }
     }
 
-    fn insert(&mut self, exchange: &Exchange) {
+    fn insert(&mut self, exchange: &Exchange, purity: Purity) {
         let (since, omega) = (self.block.since, self.kalman.omega);
         let deskewed = |t: RawTime, ns: i64| self.kalman.residual(ns) - omega * to_f64(t.ns_since(since)) * 1e-9;
         let u = deskewed(exchange.t1, exchange.upper_ns);
         let v = -deskewed(exchange.t4, exchange.lower_ns);
-        self.block.upper.insert(u);
-        self.block.lower.insert(v);
-        self.sub_least = (self.sub_least.0.min(u), self.sub_least.1.min(v));
-        if !self.tuning.is_plain {
+        if purity.forward {
+            self.block.upper.insert(u);
+            self.sub_least.0 = self.sub_least.0.min(u);
+        }
+        if purity.reverse {
+            self.block.lower.insert(v);
+            self.sub_least.1 = self.sub_least.1.min(v);
+        }
+        if purity == Purity::BOTH && !self.tuning.is_plain {
             self.block.exchanges += 1;
             if self.strips.two_sided().is_none_or(|noise| noise.is_ordinary(u + v)) {
                 self.block.ordinary += 1;
                 self.block.middles += 0.5 * (u - v);
             }
             self.strips.push(u + v);
-        }
-    }
-
-    fn insert_pure(&mut self, exchange: &Exchange, purity: Purity) {
-        if purity.forward && purity.reverse {
-            return self.insert(exchange);
-        }
-        let (since, omega) = (self.block.since, self.kalman.omega);
-        let deskewed = |t: RawTime, ns: i64| self.kalman.residual(ns) - omega * to_f64(t.ns_since(since)) * 1e-9;
-        if purity.forward {
-            let u = deskewed(exchange.t1, exchange.upper_ns);
-            self.block.upper.insert(u);
-            self.sub_least.0 = self.sub_least.0.min(u);
-        }
-        if purity.reverse {
-            let v = -deskewed(exchange.t4, exchange.lower_ns);
-            self.block.lower.insert(v);
-            self.sub_least.1 = self.sub_least.1.min(v);
         }
     }
 
@@ -428,7 +414,7 @@ impl Running {
     fn is_surprising(&self, t: RawTime, wander: f64, measured: &Measured) -> bool {
         let innovation = measured.middle - self.route.correction - self.kalman.theta_at(t);
         let p00 = self.kalman.covariance_after(self.kalman.since(t)).p00;
-        let r = measured.noise * measured.noise + 0.09 * wander * wander;
+        let r = measured.variance(wander);
         !self.tuning.is_plain && innovation * innovation > 25.0 * (p00 + r)
     }
 
@@ -500,7 +486,7 @@ impl Running {
         if is_shorter && self.tuning.is_precise {
             self.route.recall(measured.strip, sigma);
         }
-        let r = measured.noise * measured.noise + 0.09 * wander * wander;
+        let r = measured.variance(wander);
         let innovation = measured.middle - self.route.correction - self.kalman.theta;
         let normalised = innovation * innovation / (self.kalman.p.p00 + r);
         // A block that surprises may be bent: it teaches nothing of the path.

@@ -37,6 +37,11 @@ pub struct Purity {
     pub reverse: bool,
 }
 
+impl Purity {
+    /// Met no queue either way.
+    pub(crate) const BOTH: Purity = Purity { forward: true, reverse: true };
+}
+
 /// Differences of one direction.
 #[derive(Clone, Debug)]
 struct Learner {

@@ -20,8 +20,8 @@ const WINDOW_S: (f64, f64) = (8.0, 32.0);
 const POINTS_MAX: usize = 2048;
 /// One point in so many is tolerated on the wrong side (ν).
 const TOLERATED_SHARE: usize = 64;
-/// A line is drawn this often, s.
-const STEP_S: f64 = 0.25;
+/// A line is drawn this often, ns.
+const STEP_NS: i64 = 250_000_000;
 /// Points and seconds before the first line.
 const START_POINTS: usize = 8;
 const START_S: f64 = 2.0;
@@ -77,7 +77,7 @@ impl Window {
         }
         self.forget(t);
         self.draw(t);
-        self.next_step = Some(t.plus_ns(250_000_000));
+        self.next_step = Some(t.plus_ns(STEP_NS));
     }
 
     /// Points older than the window go, as long as enough stay.
@@ -109,7 +109,7 @@ impl Window {
             (kalman.omega - doubt).max(-SLOPES)..=(kalman.omega + doubt).min(SLOPES)
         });
         let Some(line) = separate(&upper, &lower, tolerated, slopes, &mut self.scratch) else { return };
-        let span = upper.first().map_or(START_S, |first| -first.t_s).max(STEP_S);
+        let span = upper.first().map_or(START_S, |first| -first.t_s).max(to_f64(STEP_NS) * 1e-9);
         self.take(t, base_ns, &line, span);
     }
 
