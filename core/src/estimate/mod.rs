@@ -11,6 +11,7 @@ pub mod adaptive;
 mod block;
 mod kalman;
 pub mod purity;
+mod recent;
 mod route;
 pub mod separator;
 mod strips;

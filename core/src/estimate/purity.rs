@@ -10,6 +10,7 @@
 //! where few pairs are pure, and the threshold is a multiple of it.
 
 use super::Exchange;
+use super::recent::Recent;
 use crate::units::to_f64;
 
 /// Differences remembered per direction.
@@ -45,26 +46,14 @@ impl Purity {
 /// Differences of one direction.
 #[derive(Clone, Debug)]
 struct Learner {
-    ring: Vec<f64>,
-    next: usize,
-    unlearned: u32,
+    recent: Recent<REMEMBERED>,
     threshold: f64,
 }
 
 impl Learner {
     fn judge(&mut self, difference: f64) -> bool {
         let size = difference.abs();
-        if self.ring.len() < REMEMBERED {
-            self.ring.push(size);
-        } else {
-            self.ring[self.next] = size;
-        }
-        self.next = (self.next + 1) % REMEMBERED;
-        self.unlearned += 1;
-        if self.unlearned >= LEARNED_EVERY && self.ring.len() >= ENOUGH {
-            self.unlearned = 0;
-            let mut sorted = self.ring.clone();
-            sorted.sort_unstable_by(f64::total_cmp);
+        if let Some(sorted) = self.recent.push(size, ENOUGH, LEARNED_EVERY) {
             self.threshold = (DECILES * sorted[sorted.len() / 10]).clamp(THRESHOLD_MIN, THRESHOLD_MAX);
         }
         size <= self.threshold
@@ -80,7 +69,7 @@ pub(crate) struct Codes {
 
 impl Codes {
     pub(crate) fn new() -> Self {
-        let learner = Learner { ring: Vec::new(), next: 0, unlearned: 0, threshold: THRESHOLD_FIRST };
+        let learner = Learner { recent: Recent::new(), threshold: THRESHOLD_FIRST };
         Codes { forward: learner.clone(), reverse: learner }
     }
 

@@ -9,6 +9,8 @@
 //! is 0 for a symmetric distribution, 0.28 for the sum of four exponentials, 0.40 for two. From 512 normal strips it is
 //! known within 0.05, so the two limits below are four of these from either side. Where noise is two-sided, U and L err independently and z = (U + L)/2 has half the standard deviation of s.
 
+use super::recent::Recent;
+
 /// Strips remembered.
 const REMEMBERED: usize = 1024;
 /// Strips before anything is said.
@@ -41,15 +43,13 @@ impl TwoSided {
 /// See the module's page.
 #[derive(Clone, Debug)]
 pub(crate) struct Strips {
-    ring: Vec<f64>,
-    next: usize,
-    unjudged: u32,
+    recent: Recent<REMEMBERED>,
     verdict: Option<TwoSided>,
 }
 
 impl Strips {
-    pub(crate) fn new() -> Self {
-        Strips { ring: Vec::new(), next: 0, unjudged: 0, verdict: None }
+    pub(crate) const fn new() -> Self {
+        Strips { recent: Recent::new(), verdict: None }
     }
 
     /// The path is another one now.
@@ -58,16 +58,8 @@ impl Strips {
     }
 
     pub(crate) fn push(&mut self, strip: f64) {
-        if self.ring.len() < REMEMBERED {
-            self.ring.push(strip);
-        } else {
-            self.ring[self.next] = strip;
-        }
-        self.next = (self.next + 1) % REMEMBERED;
-        self.unjudged += 1;
-        if self.unjudged >= JUDGED_EVERY && self.ring.len() >= ENOUGH {
-            self.unjudged = 0;
-            self.judge();
+        if let Some(sorted) = self.recent.push(strip, ENOUGH, JUDGED_EVERY) {
+            self.judge(&sorted);
         }
     }
 
@@ -75,9 +67,7 @@ impl Strips {
         self.verdict.as_ref()
     }
 
-    fn judge(&mut self) {
-        let mut sorted = self.ring.clone();
-        sorted.sort_unstable_by(f64::total_cmp);
+    fn judge(&mut self, sorted: &[f64]) {
         let twentieth = |k: usize| sorted[(sorted.len() - 1) * k / 20];
         let (s05, s50, s95) = (twentieth(1), twentieth(10), twentieth(19));
         let limit = if self.verdict.is_some() { SKEWNESS.1 } else { SKEWNESS.0 };

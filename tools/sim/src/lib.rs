@@ -16,6 +16,7 @@ pub mod link;
 pub mod matrix;
 pub mod nic;
 pub mod oscillator;
+pub mod parallel;
 pub mod plot;
 pub mod progress;
 pub mod random;

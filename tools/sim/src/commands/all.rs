@@ -1,13 +1,14 @@
 //! `truebound-sim run --all`: every scenario with several seeds, as a table.
 
 use serde::Serialize;
+use truebound_sim::parallel;
 use truebound_sim::progress::Progress;
 use truebound_sim::scenario::{Outcome, Scenario, judge, outcome_of};
 use truebound_sim::stats::median;
 use truebound_sim::table::{Table, time};
 
 use super::run::run_world;
-use super::{Mistake, find, parallel, print, print_json, words};
+use super::{Mistake, find, print, print_json, words};
 use crate::cli::RunArgs;
 
 /// What came of one scenario over its seeds: the worst of each, but the middle half-width.

@@ -4,7 +4,6 @@ pub(crate) mod all;
 pub(crate) mod figures;
 mod find;
 pub(crate) mod matrix;
-mod parallel;
 mod report;
 pub(crate) mod run;
 pub(crate) mod seeds;

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use serde::Serialize;
 use truebound_sim::checker::Samples;
+use truebound_sim::parallel;
 use truebound_sim::progress::Progress;
 use truebound_sim::random::RandomWorld;
 use truebound_sim::scenario::{Outcome, merged, outcome_of};
 
 use super::figures::{Figures, Many};
 use super::tally::{self, Sums};
-use super::{Mistake, parallel, print, print_json, words};
+use super::{Mistake, print, print_json, words};
 use crate::cli::SeedsArgs;
 
 /// Failures told in full; beyond, they are only counted.

@@ -7,11 +7,10 @@ mod cell;
 mod rows;
 
 use serde::Serialize;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use cell::{CHRONY, CONTENDERS, Cell, Kind, Run};
 
+use crate::parallel::in_order;
 use crate::progress::Progress;
 use crate::stats::{Summary, median};
 use crate::table::{Table, time};
@@ -81,22 +80,19 @@ impl Sheet {
 pub fn run(sections: &[Section]) -> Vec<Sheet> {
     let rows = sections.iter().flat_map(|section| &section.rows);
     let jobs: Vec<(&Row, u64)> = rows.flat_map(|row| row.seeds.clone().map(move |seed| (row, seed))).collect();
-    let results: Mutex<Vec<Option<Run>>> = Mutex::new(jobs.iter().map(|_| None).collect());
-    let progress = Mutex::new(Progress::new("matrix", jobs.len() as u64));
-    let next = AtomicUsize::new(0);
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((row, seed)) = jobs.get(index) else { return };
-            let run = row.cell.run(*seed);
-            results.lock().expect("no cell panicked")[index] = Some(run);
-            progress.lock().expect("no cell panicked").advance(1);
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    let results = results.into_inner().expect("no cell panicked");
-    let mut results = results.into_iter().map(|run| run.expect("every job was done"));
+    let mut progress = Progress::new("matrix", jobs.len() as u64);
+    let mut results = Vec::new();
+    let job = |number: u64| jobs[number as usize].0.cell.run(jobs[number as usize].1);
+    in_order(
+        jobs.len() as u64,
+        |number| format!("job {number} of the matrix"),
+        job,
+        |_, run| {
+            results.push(run.expect("no cell panics"));
+            progress.advance(1);
+        },
+    );
+    let mut results = results.into_iter();
     sections.iter().map(|section| sheet(section, &mut results)).collect()
 }
 
