@@ -226,6 +226,7 @@ impl Config {
                 oscillator,
                 bound: read_bound(&root.table("bound")?)?,
                 sources,
+                ptp: Vec::new(),
                 stamp_error_ns: root.table("stamps")?.get("error", duration(0, MS))?.unwrap_or_default(),
                 max_liars: read_max_liars(&root.table("selection")?, members)?,
                 server: read_server(&root.table("server")?)?,

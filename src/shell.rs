@@ -221,6 +221,7 @@ impl Shell {
             match output {
                 Output::Transmit(transmit) => self.outbox.push_back(transmit),
                 Output::ReadCross => self.wants_cross = true,
+                Output::PtpTransmit(_) | Output::ReadPhc(_) | Output::SteerPhc(..) => {}
                 Output::Resolve { source, host, port } => self.resolve(source, host, port),
                 Output::Close(association) => self.sockets.close(SocketId::Client(association)),
                 Output::Steer(steer) => {
@@ -264,7 +265,7 @@ impl Shell {
         if self.use_kernel_stamps {
             watched.await_stamp(transmit, user_before);
         }
-        self.step(Input::Sent { token, user_before, user_after, kernel: None }, "");
+        self.step(Input::Sent { token, user_before, user_after, kernel: None, hardware: None }, "");
         self.collect_stamps(transmit.socket);
     }
 
@@ -275,7 +276,7 @@ impl Shell {
         let user_after = self.clock.raw_now();
         for stamped in stamps {
             let (token, user_before): (TxToken, RawTime) = (stamped.token, stamped.user_before);
-            let sent = Input::Sent { token, user_before, user_after, kernel: Some(stamped.kernel) };
+            let sent = Input::Sent { token, user_before, user_after, kernel: Some(stamped.kernel), hardware: None };
             self.step(sent, "");
         }
     }
@@ -326,6 +327,7 @@ impl Shell {
                 to: datagram.to.or(local),
                 data: datagram.data,
                 kernel: datagram.kernel.filter(|_| self.use_kernel_stamps),
+                hardware: None,
                 user_after,
             };
             self.step(Input::Received(received), "");

@@ -15,7 +15,7 @@ use truebound_client::{Reason, Status};
 
 use crate::association::ntp::{Context, ERA_PIVOT, Outcome};
 use crate::association::{Association, ntp};
-use crate::correlation::Correlation;
+use crate::correlation::{Correlation, Margins};
 use crate::estimate::Estimate;
 use crate::event::Event;
 use crate::io::{
@@ -84,7 +84,7 @@ impl Agent {
             rng: ChaCha12Rng::from_seed(seed),
             outputs: VecDeque::new(),
             events: Vec::new(),
-            correlation: Correlation::default(),
+            correlation: Correlation::new(Margins::REALTIME),
             host: None,
             associations: Vec::new(),
             names: Vec::new(),
@@ -108,11 +108,12 @@ impl Agent {
         self.now = self.now.max(now);
         match input {
             Input::Received(received) => self.received(&received),
-            Input::Sent { token, user_before, user_after, kernel } => {
+            Input::Sent { token, user_before, user_after, kernel, hardware: _ } => {
                 self.sent(token, RawSpan { early: user_before, late: user_after.max(user_before) }, kernel);
             }
             Input::Unsent { token } => self.unsent(token),
             Input::CrossStamped(reading) => self.cross_stamped(reading),
+            Input::PhcCrossed(_) | Input::Link { .. } | Input::PtpReceived(_) => {}
             Input::Host(host) => self.host_changed(host),
             Input::Resolved { source, addresses } => self.resolved(source, &addresses),
             Input::Reconfigured(settings) => self.reconfigured(*settings),
@@ -172,7 +173,7 @@ impl Agent {
                 _ => {}
             },
             SourceKind::Pool { count, .. } if present < usize::from(*count) => self.look_up_at(index, self.now),
-            SourceKind::Pool { .. } => {}
+            SourceKind::Pool { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => {}
         }
     }
 
@@ -217,7 +218,7 @@ impl Agent {
         let wanted = match line.kind {
             SourceKind::Pool { count, .. } => usize::from(count),
             SourceKind::Server { .. } => 1,
-            SourceKind::Local { .. } => 0,
+            SourceKind::Local { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => 0,
         };
         let name = line.name.clone();
         let (now, reachable_for) = (self.now, |a: &Association| a.last_answer.is_none() || !a.is_reachable(self.now));
@@ -271,7 +272,7 @@ impl Agent {
         match self.settings.sources.get(source as usize).map(|line| &line.kind) {
             Some(SourceKind::Server { host, .. }) => host.parse::<IpAddr>().is_err(),
             Some(SourceKind::Pool { .. }) => true,
-            Some(SourceKind::Local { .. }) | None => false,
+            Some(SourceKind::Local { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. }) | None => false,
         }
     }
 

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::io::{CrossReading, KernelRate};
-use crate::time::{RawSpan, RawTime, RealTime};
+use crate::time::{RawSpan, RawTime, RealTime, StampTime};
 use crate::units::{to_f64, to_i64};
 
 /// Readings kept: at most so many are between a request and its answer.
@@ -47,15 +47,40 @@ struct Around {
     after: Range<usize>,
 }
 
-/// Recent readings of REALTIME against raw time, oldest first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Correlation {
-    readings: VecDeque<CrossReading>,
+/// How far the clock's rate may be from raw time's, beyond what the kernel says of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Margins {
+    /// While the kernel says the same rate all the time.
+    pub(crate) steady: f64,
+    /// In any other case.
+    pub(crate) unknown: f64,
 }
 
-impl Correlation {
+impl Margins {
+    /// CLOCK_REALTIME's.
+    pub(crate) const REALTIME: Margins = Margins { steady: STEADY_MARGIN, unknown: UNKNOWN_MARGIN };
+}
+
+/// Recent readings of a clock against raw time, oldest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Correlation<T = RealTime> {
+    readings: VecDeque<CrossReading<T>>,
+    margins: Margins,
+}
+
+impl<T: StampTime> Correlation<T> {
+    /// Without readings.
+    pub(crate) fn new(margins: Margins) -> Self {
+        Correlation { readings: VecDeque::new(), margins }
+    }
+
+    /// The clock's limits are these from now on.
+    pub(crate) fn limit(&mut self, margins: Margins) {
+        self.margins = margins;
+    }
+
     /// Remembers a reading.
-    pub(crate) fn push(&mut self, reading: CrossReading) {
+    pub(crate) fn push(&mut self, reading: CrossReading<T>) {
         if self.readings.len() == KEPT {
             self.readings.pop_front();
         }
@@ -73,7 +98,7 @@ impl Correlation {
     }
 
     /// Where in raw time `stamp` was taken, knowing from user-space readings that it was in `user`.
-    pub(crate) fn map(&self, stamp: RealTime, user: RawSpan) -> Mapped {
+    pub(crate) fn map(&self, stamp: T, user: RawSpan) -> Mapped {
         let Around { before, after } = self.around(user);
         if before.is_empty() || after.is_empty() {
             return Mapped::Unbracketed;
@@ -82,7 +107,7 @@ impl Correlation {
         if self.readings.range(before.start + 1..after.end).any(|reading| reading.was_set) {
             return Mapped::Contradicted;
         }
-        let rates = rates_in_force(self.readings.range(before.start..after.end));
+        let rates = rates_in_force(self.readings.range(before.start..after.end), self.margins);
         let mut span = user;
         for reading in self.readings.range(before).chain(self.readings.range(after)) {
             match span.intersect(by_reading(reading, stamp, rates)) {
@@ -109,18 +134,21 @@ impl Correlation {
 }
 
 /// Least and greatest r, with 1 + r the rate of REALTIME against raw time.
-fn rates_in_force<'a>(mut readings: impl Iterator<Item = &'a CrossReading>) -> (f64, f64) {
+fn rates_in_force<'a, T: StampTime + 'a>(
+    mut readings: impl Iterator<Item = &'a CrossReading<T>>,
+    Margins { steady, unknown }: Margins,
+) -> (f64, f64) {
     let first = readings.next().map(|reading| reading.rate);
     match first {
         Some(KernelRate::Steady { ppb }) if readings.all(|reading| Some(reading.rate) == first) => {
             let rate = to_f64(ppb) * 1e-9;
-            ((rate - STEADY_MARGIN).max(-UNKNOWN_MARGIN), (rate + STEADY_MARGIN).min(UNKNOWN_MARGIN))
+            ((rate - steady).max(-unknown), (rate + steady).min(unknown))
         }
-        _ => (-UNKNOWN_MARGIN, UNKNOWN_MARGIN),
+        _ => (-unknown, unknown),
     }
 }
 
-fn by_reading(reading: &CrossReading, stamp: RealTime, (slow, fast): (f64, f64)) -> RawSpan {
+fn by_reading<T: StampTime>(reading: &CrossReading<T>, stamp: T, (slow, fast): (f64, f64)) -> RawSpan {
     let elapsed = to_f64(stamp.ns_since(reading.real));
     let (a, b) = (elapsed / (1.0 + slow), elapsed / (1.0 + fast));
     RawSpan {
@@ -150,7 +178,7 @@ mod tests {
     }
 
     fn correlation(readings: &[CrossReading]) -> Correlation {
-        let mut correlation = Correlation::default();
+        let mut correlation = Correlation::new(Margins::REALTIME);
         readings.iter().for_each(|&reading| correlation.push(reading));
         correlation
     }

@@ -7,7 +7,7 @@ use truebound_client::page::Publication;
 
 use crate::event::Event;
 use crate::settings::{Settings, SourceSettings};
-use crate::time::{RawTime, RealTime};
+use crate::time::{PhcTime, RawTime, RealTime};
 
 /// One relation with one address. Numbers are never reused within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,21 +26,103 @@ pub enum SocketId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxToken(pub u64);
 
-/// One RAW, REALTIME, RAW reading, and what the kernel said of REALTIME's rate around it.
-///
-/// CLOCK_REALTIME showed `real` at some raw instant in `[before, after]`.
+/// A PTP hardware clock by the kernel's number: N of /dev/ptpN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PhcId(pub u32);
+
+/// What a NIC's own clock showed when a packet passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CrossReading {
+pub struct HardwareStamp {
+    /// Which clock.
+    pub phc: PhcId,
+    /// What it showed.
+    pub time: PhcTime,
+}
+
+/// One RAW, REALTIME, RAW reading, and what the kernel said of REALTIME's rate around it; or the same of a PHC.
+///
+/// CLOCK_REALTIME (or the PHC) showed `real` at some raw instant in `[before, after]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrossReading<T = RealTime> {
     /// Raw time read just before.
     pub before: RawTime,
-    /// CLOCK_REALTIME.
-    pub real: RealTime,
+    /// CLOCK_REALTIME, or the PHC.
+    pub real: T,
     /// Raw time read just after (rounded up, so that the instant is not later).
     pub after: RawTime,
-    /// The rate that the kernel gives CLOCK_REALTIME.
+    /// The rate that the kernel gives the clock.
     pub rate: KernelRate,
-    /// CLOCK_REALTIME was set since the previous reading (timerfd cancelled).
+    /// The clock was set since the previous reading (of CLOCK_REALTIME: timerfd cancelled; of a PHC nobody tells).
     pub was_set: bool,
+}
+
+/// A PHC was read against raw time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhcReading {
+    /// Which.
+    pub phc: PhcId,
+    /// The reading. `rate` is the frequency last dialled into the clock (clock_adjtime(2)), against its own crystal.
+    pub cross: CrossReading<PhcTime>,
+    /// The most that its driver can be made to steer it by, ppb.
+    pub max_adj_ppb: i64,
+    /// What the driver states of its error (vmclock, ENA), ns; `None` if it says nothing.
+    pub stated_error_ns: Option<i64>,
+}
+
+/// A PTP port: its place in [`Settings::ptp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PtpPort(pub u16);
+
+/// Which of a port's two sockets: UDP 319 and 320. Over Ethernet both are EtherType 0x88F7 and stamps decide nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PtpChannel {
+    /// Messages that are stamped.
+    Event,
+    /// The others.
+    General,
+}
+
+/// What a PTP port stands on, once its sockets are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PtpLink {
+    /// EUI-64 of the interface: the clock identity, if it is the domain's first port.
+    pub identity: [u8; 8],
+    /// The clock of its hardware stamps; `None`: kernel stamps only.
+    pub phc: Option<PhcId>,
+}
+
+/// A PTP message as it was received.
+#[derive(Clone, Copy, Debug)]
+pub struct PtpReceived<'a> {
+    /// By which port.
+    pub port: PtpPort,
+    /// Through which socket (over Ethernet: by its message type).
+    pub channel: PtpChannel,
+    /// Its bytes, from the PTP header on.
+    pub data: &'a [u8],
+    /// The kernel's receive stamp, if there was one.
+    pub kernel: Option<RealTime>,
+    /// The NIC's receive stamp, if there was one.
+    pub hardware: Option<HardwareStamp>,
+    /// Raw time read after it was received.
+    pub user_after: RawTime,
+}
+
+/// A PTP message to send, by multicast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PtpTransmit {
+    /// By which port.
+    pub port: PtpPort,
+    /// Through which socket. Messages of [`PtpChannel::Event`] are stamped: the shell reads the port's PHC and
+    /// CLOCK_REALTIME before and after, and on NICs that latch one stamp keeps the next one back until the stamp came.
+    pub channel: PtpChannel,
+    /// To the peers on the link (224.0.0.107, ff02::6b, 01-80-C2-00-00-0E) rather than to everybody
+    /// (224.0.1.129, ff0e::181, 01-1B-19-00-00-00).
+    pub is_link_local: bool,
+    /// Its bytes, from the PTP header on.
+    pub data: Vec<u8>,
+    /// Names it in [`Input::Sent`] (event messages only).
+    pub token: TxToken,
 }
 
 /// How fast the kernel lets CLOCK_REALTIME run against raw time, as adjtimex(2) reports it.
@@ -77,6 +159,8 @@ pub struct Received<'a> {
     pub data: &'a [u8],
     /// The kernel's receive stamp, if there was one.
     pub kernel: Option<RealTime>,
+    /// The NIC's receive stamp, if there was one.
+    pub hardware: Option<HardwareStamp>,
     /// Raw time read after it was received.
     pub user_after: RawTime,
 }
@@ -96,6 +180,8 @@ pub enum Input<'a> {
         user_after: RawTime,
         /// The kernel's transmit stamp, if it is there.
         kernel: Option<RealTime>,
+        /// The NIC's transmit stamp, if it is there. It may come in an input of its own.
+        hardware: Option<HardwareStamp>,
     },
     /// A datagram could not be sent.
     Unsent {
@@ -104,6 +190,17 @@ pub enum Input<'a> {
     },
     /// REALTIME was read against raw time.
     CrossStamped(CrossReading),
+    /// A PHC was read against raw time.
+    PhcCrossed(PhcReading),
+    /// A PTP port's sockets are open, or are not (any more).
+    Link {
+        /// Which.
+        port: PtpPort,
+        /// What it stands on; `None`: its interface is gone or down.
+        link: Option<PtpLink>,
+    },
+    /// A PTP message arrived.
+    PtpReceived(PtpReceived<'a>),
     /// The host's state, at the start and whenever it changes.
     Host(HostState),
     /// A name was resolved, or was not (no addresses).
@@ -213,8 +310,14 @@ pub enum Steer {
 pub enum Output {
     /// Send a datagram, reading CLOCK_REALTIME against raw time before.
     Transmit(Transmit),
+    /// Send a PTP message.
+    PtpTransmit(Box<PtpTransmit>),
     /// Read CLOCK_REALTIME against raw time and say what it was.
     ReadCross,
+    /// Read a PHC against raw time and say what it was.
+    ReadPhc(PhcId),
+    /// Steer a PHC (`phc = "steer"`).
+    SteerPhc(PhcId, Steer),
     /// Look up a name.
     Resolve {
         /// Index of the source in the settings.

@@ -9,12 +9,13 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use truebound_client::bound::Bound;
 
 use crate::io::{
-    AssociationId, Control, CrossReading, HostState, Input, KernelRate, Output, Received, SocketId, TxToken,
+    AssociationId, Control, CrossReading, HardwareStamp, HostState, Input, KernelRate, Output, PhcId, PhcReading,
+    PtpChannel, PtpLink, PtpPort, PtpReceived, Received, SocketId, TxToken,
 };
 use crate::settings::{FNV_OFFSET, fnv1a};
-use crate::time::{RawTime, RealTime};
+use crate::time::{PhcTime, RawTime, RealTime};
 
-const MAGIC: [u8; 4] = *b"TBJ2";
+const MAGIC: [u8; 4] = *b"TBJ3";
 
 /// What a journal begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +58,32 @@ pub enum OwnedInput {
         to: Option<IpAddr>,
         /// The kernel's stamp.
         kernel: Option<RealTime>,
+        /// The NIC's.
+        hardware: Option<HardwareStamp>,
         /// Raw time after it was received.
         user_after: RawTime,
     },
+    /// [`Input::PtpReceived`].
+    PtpReceived {
+        /// The message's bytes.
+        data: Vec<u8>,
+        /// By which port.
+        port: PtpPort,
+        /// Through which socket.
+        channel: PtpChannel,
+        /// The kernel's stamp.
+        kernel: Option<RealTime>,
+        /// The NIC's.
+        hardware: Option<HardwareStamp>,
+        /// Raw time after it was received.
+        user_after: RawTime,
+    },
+    /// [`Input::PhcCrossed`].
+    PhcCrossed(PhcReading),
+    /// [`Input::Link`].
+    Link(PtpPort, Option<PtpLink>),
     /// [`Input::Sent`].
-    Sent(TxToken, RawTime, RawTime, Option<RealTime>),
+    Sent(TxToken, RawTime, RawTime, Option<RealTime>, Option<HardwareStamp>),
     /// [`Input::Unsent`].
     Unsent(TxToken),
     /// [`Input::CrossStamped`].
@@ -87,17 +109,36 @@ impl OwnedInput {
     #[must_use]
     pub fn as_input(&self) -> Input<'_> {
         match self {
-            OwnedInput::Received { data, socket, from, to, kernel, user_after } => Input::Received(Received {
-                socket: *socket,
-                from: *from,
-                to: *to,
-                data,
-                kernel: *kernel,
-                user_after: *user_after,
-            }),
-            OwnedInput::Sent(token, user_before, user_after, kernel) => {
-                Input::Sent { token: *token, user_before: *user_before, user_after: *user_after, kernel: *kernel }
+            OwnedInput::Received { data, socket, from, to, kernel, hardware, user_after } => {
+                Input::Received(Received {
+                    socket: *socket,
+                    from: *from,
+                    to: *to,
+                    data,
+                    kernel: *kernel,
+                    hardware: *hardware,
+                    user_after: *user_after,
+                })
             }
+            OwnedInput::PtpReceived { data, port, channel, kernel, hardware, user_after } => {
+                Input::PtpReceived(PtpReceived {
+                    port: *port,
+                    channel: *channel,
+                    data,
+                    kernel: *kernel,
+                    hardware: *hardware,
+                    user_after: *user_after,
+                })
+            }
+            OwnedInput::PhcCrossed(reading) => Input::PhcCrossed(*reading),
+            OwnedInput::Link(port, link) => Input::Link { port: *port, link: *link },
+            OwnedInput::Sent(token, user_before, user_after, kernel, hardware) => Input::Sent {
+                token: *token,
+                user_before: *user_before,
+                user_after: *user_after,
+                kernel: *kernel,
+                hardware: *hardware,
+            },
             OwnedInput::Unsent(token) => Input::Unsent { token: *token },
             OwnedInput::CrossStamped(reading) => Input::CrossStamped(*reading),
             OwnedInput::Host(host) => Input::Host(*host),
@@ -169,15 +210,35 @@ impl Writer {
                 self.address(received.from);
                 self.ip(received.to);
                 self.stamp(received.kernel);
+                self.hardware(received.hardware);
                 self.time(received.user_after);
                 self.blob(received.data);
             }
-            Input::Sent { token, user_before, user_after, kernel } => {
+            Input::PtpReceived(received) => {
+                self.head(14, now);
+                self.u64(u64::from(received.port.0));
+                self.bytes.push(u8::from(received.channel == PtpChannel::General));
+                self.stamp(received.kernel);
+                self.hardware(received.hardware);
+                self.time(received.user_after);
+                self.blob(received.data);
+            }
+            Input::PhcCrossed(reading) => {
+                self.head(15, now);
+                self.phc_reading(reading);
+            }
+            Input::Link { port, link } => {
+                self.head(16, now);
+                self.u64(u64::from(port.0));
+                self.link(*link);
+            }
+            Input::Sent { token, user_before, user_after, kernel, hardware } => {
                 self.head(2, now);
                 self.u64(token.0);
                 self.time(*user_before);
                 self.time(*user_after);
                 self.stamp(*kernel);
+                self.hardware(*hardware);
             }
             Input::Unsent { token } => {
                 self.head(3, now);
@@ -292,9 +353,35 @@ impl Writer {
         }
     }
 
+    fn hardware(&mut self, stamp: Option<HardwareStamp>) {
+        self.bytes.push(u8::from(stamp.is_some()));
+        self.u64(stamp.map_or(0, |stamp| u64::from(stamp.phc.0)));
+        self.i64(stamp.map_or(0, |stamp| stamp.time.as_ns()));
+    }
+
+    fn link(&mut self, link: Option<PtpLink>) {
+        self.bytes.push(u8::from(link.is_some()));
+        let Some(PtpLink { identity, phc }) = link else { return };
+        self.bytes.extend(identity);
+        self.bytes.push(u8::from(phc.is_some()));
+        self.u64(phc.map_or(0, |phc| u64::from(phc.0)));
+    }
+
     fn reading(&mut self, reading: &CrossReading) {
+        self.cross(reading, reading.real.as_ns());
+    }
+
+    fn phc_reading(&mut self, PhcReading { phc, cross, max_adj_ppb, stated_error_ns }: &PhcReading) {
+        self.u64(u64::from(phc.0));
+        self.cross(cross, cross.real.as_ns());
+        self.i64(*max_adj_ppb);
+        self.bytes.push(u8::from(stated_error_ns.is_some()));
+        self.i64(stated_error_ns.unwrap_or(0));
+    }
+
+    fn cross<T>(&mut self, reading: &CrossReading<T>, real_ns: i64) {
         self.time(reading.before);
-        self.i64(reading.real.as_ns());
+        self.i64(real_ns);
         self.time(reading.after);
         let (kind, ppb) = match reading.rate {
             KernelRate::Steady { ppb } => (1, ppb),
@@ -359,10 +446,11 @@ impl<'a> Reader<'a> {
                 from: self.address()?,
                 to: self.ip()?,
                 kernel: self.stamp()?,
+                hardware: self.hardware()?,
                 user_after: self.time()?,
                 data: self.blob()?.to_vec(),
             },
-            2 => OwnedInput::Sent(TxToken(self.u64()?), self.time()?, self.time()?, self.stamp()?),
+            2 => OwnedInput::Sent(TxToken(self.u64()?), self.time()?, self.time()?, self.stamp()?, self.hardware()?),
             3 => OwnedInput::Unsent(TxToken(self.u64()?)),
             4 => OwnedInput::CrossStamped(self.reading()?),
             5 => OwnedInput::Host(HostState { clocksource: self.array()?, suspended_ns: self.i64()? }),
@@ -381,6 +469,16 @@ impl<'a> Reader<'a> {
             9 => OwnedInput::MakeStep,
             10 => OwnedInput::RemoveSource(self.text()?),
             11 => OwnedInput::Wakeup,
+            14 => OwnedInput::PtpReceived {
+                port: self.port()?,
+                channel: if self.array()? == [1] { PtpChannel::General } else { PtpChannel::Event },
+                kernel: self.stamp()?,
+                hardware: self.hardware()?,
+                user_after: self.time()?,
+                data: self.blob()?.to_vec(),
+            },
+            15 => OwnedInput::PhcCrossed(self.phc_reading()?),
+            16 => OwnedInput::Link(self.port()?, self.link()?),
             _ => return None,
         })
     }
@@ -449,8 +547,40 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn port(&mut self) -> Option<PtpPort> {
+        u16::try_from(self.u64()?).ok().map(PtpPort)
+    }
+
+    fn phc(&mut self) -> Option<PhcId> {
+        u32::try_from(self.u64()?).ok().map(PhcId)
+    }
+
+    fn hardware(&mut self) -> Option<Option<HardwareStamp>> {
+        let [is_some] = self.array()?;
+        let stamp = HardwareStamp { phc: self.phc()?, time: PhcTime::from_ns(self.i64()?) };
+        Some((is_some == 1).then_some(stamp))
+    }
+
+    fn link(&mut self) -> Option<Option<PtpLink>> {
+        if self.array()? != [1] {
+            return Some(None);
+        }
+        let (identity, [is_some], phc) = (self.array()?, self.array()?, self.phc()?);
+        Some(Some(PtpLink { identity, phc: (is_some == 1).then_some(phc) }))
+    }
+
+    fn phc_reading(&mut self) -> Option<PhcReading> {
+        let (phc, cross, max_adj_ppb) = (self.phc()?, self.cross(PhcTime::from_ns)?, self.i64()?);
+        let ([is_some], error_ns) = (self.array()?, self.i64()?);
+        Some(PhcReading { phc, cross, max_adj_ppb, stated_error_ns: (is_some == 1).then_some(error_ns) })
+    }
+
     fn reading(&mut self) -> Option<CrossReading> {
-        let (before, real, after) = (self.time()?, RealTime::from_ns(self.i64()?), self.time()?);
+        self.cross(RealTime::from_ns)
+    }
+
+    fn cross<T>(&mut self, real: impl Fn(i64) -> T) -> Option<CrossReading<T>> {
+        let (before, real, after) = (self.time()?, real(self.i64()?), self.time()?);
         let [kind, was_set] = self.array()?;
         let ppb = self.i64()?;
         let rate = if kind == 1 { KernelRate::Steady { ppb } } else { KernelRate::Unknown };
@@ -486,9 +616,32 @@ mod tests {
                 from: "[2001:db8::1]:123".parse().expect("an address"),
                 to: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
                 kernel: Some(RealTime::from_ns(-5)),
+                hardware: None,
                 user_after: at(99),
             },
-            OwnedInput::Sent(TxToken(1 << 63), at(1), at(2), None),
+            OwnedInput::PtpReceived {
+                data: vec![4, 5],
+                port: PtpPort(3),
+                channel: PtpChannel::General,
+                kernel: None,
+                hardware: Some(HardwareStamp { phc: PhcId(1), time: PhcTime::from_ns(-6) }),
+                user_after: at(98),
+            },
+            OwnedInput::PhcCrossed(PhcReading {
+                phc: PhcId(2),
+                cross: CrossReading {
+                    before: at(5),
+                    real: PhcTime::from_ns(6),
+                    after: at(7),
+                    rate: KernelRate::Unknown,
+                    was_set: false,
+                },
+                max_adj_ppb: 999_999_881,
+                stated_error_ns: Some(40),
+            }),
+            OwnedInput::Link(PtpPort(0), Some(PtpLink { identity: [9; 8], phc: Some(PhcId(0)) })),
+            OwnedInput::Link(PtpPort(1), None),
+            OwnedInput::Sent(TxToken(1 << 63), at(1), at(2), None, None),
             OwnedInput::Unsent(TxToken(3)),
             OwnedInput::CrossStamped(CrossReading {
                 before: at(1),

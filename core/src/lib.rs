@@ -27,6 +27,7 @@ pub mod event;
 pub mod io;
 pub mod journal;
 pub mod leap;
+pub mod ptp;
 pub mod region;
 pub mod report;
 pub mod responder;

@@ -3,6 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::estimate::Filter;
+use crate::io::PhcId;
 use crate::leap::LeapTable;
 use crate::time::NS_PER_S;
 use crate::units::FreqError;
@@ -16,6 +17,8 @@ pub struct Settings {
     pub bound: BoundSettings,
     /// The sources, in the order of the file.
     pub sources: Vec<SourceSettings>,
+    /// The PTP ports. One that may be a slave also has a line among the sources ([`SourceKind::Ptp`]).
+    pub ptp: Vec<PtpSettings>,
     /// How many independence groups may lie; `None`: ⌊(n−1)/2⌋.
     pub max_liars: Option<u32>,
     /// The responder, off by default.
@@ -36,8 +39,10 @@ impl Settings {
     /// A digest of what a bound rests on: a restarted agent continues a bound only under the same.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let basis =
-            format!("{:?}", (&self.oscillator, &self.bound, &self.sources, self.max_liars, self.stamp_error_ns));
+        let basis = format!(
+            "{:?}",
+            (&self.oscillator, &self.bound, &self.sources, &self.ptp, self.max_liars, self.stamp_error_ns)
+        );
         fnv1a(FNV_OFFSET, basis.bytes())
     }
 }
@@ -186,6 +191,20 @@ pub enum SourceKind {
         /// How many; unresolved ones count as silent groups.
         count: u8,
     },
+    /// The grandmaster that a PTP port follows; the address of PTP is a multicast group, so there is none.
+    Ptp {
+        /// Place in [`Settings::ptp`].
+        port: u16,
+    },
+    /// A PTP hardware clock that somebody else keeps right (a hypervisor, a GNSS card, another daemon).
+    Phc {
+        /// N of /dev/ptpN.
+        phc: PhcId,
+        /// How wrong it may be, by the operator's word; `None`: what its driver states, and no vote if that is nothing.
+        error_ns: Option<i64>,
+        /// What it counts.
+        timescale: Timescale,
+    },
     /// This host is the root of an isolated network: true time is *defined* as its CLOCK_REALTIME when the agent
     /// starts, and as raw time from then on. Not beside other sources.
     Local {
@@ -194,6 +213,130 @@ pub enum SourceKind {
         /// Claimed of this definition towards others, ns.
         error_ns: i64,
     },
+}
+
+/// What a clock of PTP counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timescale {
+    /// TAI, as IEEE 1588 has it. A grandmaster that announces an arbitrary timescale is not used.
+    #[default]
+    Tai,
+    /// UTC, as ptp4l tells it with software stamps (ptpTimescale false).
+    Utc,
+}
+
+/// How PTP messages travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PtpTransport {
+    /// UDP over IPv4 (IEEE 1588 Annex C).
+    #[default]
+    Udp4,
+    /// UDP over IPv6 (Annex D).
+    Udp6,
+    /// Ethernet, EtherType 0x88F7 (Annex E).
+    Ethernet,
+}
+
+/// How the path is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DelayMechanism {
+    /// Delay_Req and Delay_Resp with the master.
+    #[default]
+    EndToEnd,
+    /// Pdelay_Req and Pdelay_Resp with the neighbour on the link.
+    PeerToPeer,
+}
+
+/// What a PTP port may become.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PtpRole {
+    /// Slave only.
+    #[default]
+    Slave,
+    /// Master only: it tells our bound's time.
+    Master,
+    /// What the best master clock algorithm decides.
+    Auto,
+}
+
+/// One PTP port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PtpSettings {
+    /// Unique name; that of its source too.
+    pub name: String,
+    /// Network interface.
+    pub interface: String,
+    /// domainNumber.
+    pub domain: u8,
+    /// How messages travel.
+    pub transport: PtpTransport,
+    /// How the path is measured.
+    pub delay: DelayMechanism,
+    /// What it may become.
+    pub role: PtpRole,
+    /// What the timestamps of an arbitrary timescale are taken for.
+    pub timescale: Timescale,
+    /// priority1 of the data set comparison (roles master and auto).
+    pub priority1: u8,
+    /// priority2.
+    pub priority2: u8,
+    /// log2 of the interval between Announces, s.
+    pub log_announce: i8,
+    /// log2 of the interval between Syncs, s.
+    pub log_sync: i8,
+    /// log2 of the mean interval between delay requests, s.
+    pub log_delay: i8,
+    /// Announce intervals without an Announce after which a master counts as gone.
+    pub announce_timeout: u8,
+    /// Ask the NIC for stamps, where it can; otherwise kernel stamps.
+    pub hardware: bool,
+    /// e of our hardware stamps after compensation (BOUND A3), ns.
+    pub stamp_error_ns: i64,
+    /// e of the master's stamps, ns.
+    pub remote_stamp_error_ns: i64,
+    /// Delay between the wire and the NIC's receive stamp, ns: subtracted.
+    pub ingress_latency_ns: i64,
+    /// Delay between the NIC's transmit stamp and the wire, ns: added.
+    pub egress_latency_ns: i64,
+    /// delayAsymmetry of IEEE 1588 §7.4.2: how much longer master to slave takes than the mean, ns. An operator's word:
+    /// it moves the estimate and the asserted region, never the guaranteed one.
+    pub delay_asymmetry_ns: i64,
+    /// How wrong each boundary or transparent clock on the way may be, by the operator's word, ns: lets P2P, boundary
+    /// clocks and corrections into the asserted region.
+    pub hop_error_ns: i64,
+    /// Discipline the NIC's clock to the estimate (`phc = "steer"`); otherwise it runs free.
+    pub steers_phc: bool,
+}
+
+impl PtpSettings {
+    /// A port with every default.
+    #[must_use]
+    pub fn new(interface: impl Into<String>) -> Self {
+        let interface = interface.into();
+        PtpSettings {
+            name: interface.clone(),
+            interface,
+            domain: 0,
+            transport: PtpTransport::default(),
+            delay: DelayMechanism::default(),
+            role: PtpRole::default(),
+            timescale: Timescale::default(),
+            priority1: 128,
+            priority2: 128,
+            log_announce: 0,
+            log_sync: 0,
+            log_delay: 0,
+            announce_timeout: 3,
+            hardware: true,
+            stamp_error_ns: 1_000,
+            remote_stamp_error_ns: 1_000,
+            ingress_latency_ns: 0,
+            egress_latency_ns: 0,
+            delay_asymmetry_ns: 0,
+            hop_error_ns: 1_000,
+            steers_phc: false,
+        }
+    }
 }
 
 /// The NTPv4 responder.

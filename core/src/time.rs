@@ -55,8 +55,30 @@ timescale! {
     RealTime
 }
 timescale! {
+    /// A reading of a PTP hardware clock, ns since whatever epoch its owner gave it (1970 TAI by custom).
+    PhcTime
+}
+timescale! {
     /// Unix time as a source tells it, ns since 1970-01-01T00:00:00Z.
     UtcTime
+}
+
+/// A clock that stamps packets and is read against raw time: CLOCK_REALTIME, or a PHC.
+pub trait StampTime: Copy {
+    /// `self − earlier`, ns; saturates.
+    fn ns_since(self, earlier: Self) -> i64;
+}
+
+impl StampTime for RealTime {
+    fn ns_since(self, earlier: Self) -> i64 {
+        RealTime::ns_since(self, earlier)
+    }
+}
+
+impl StampTime for PhcTime {
+    fn ns_since(self, earlier: Self) -> i64 {
+        PhcTime::ns_since(self, earlier)
+    }
 }
 
 /// Nanoseconds in a second.

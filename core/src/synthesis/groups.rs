@@ -139,7 +139,7 @@ fn missing_groups(settings: &Settings, associations: &[Association]) -> Vec<Grou
     let mut groups = Vec::new();
     for (source, line) in (0u32..).zip(&settings.sources) {
         let slots = match line.kind {
-            SourceKind::Server { .. } => 1,
+            SourceKind::Server { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => 1,
             SourceKind::Pool { count, .. } => u32::from(count),
             SourceKind::Local { .. } => 0,
         };

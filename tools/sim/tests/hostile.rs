@@ -125,7 +125,15 @@ fn discards(report: &AgentReport) -> u64 {
 fn to_client<'a>(scene: &Scene, data: &'a [u8], at: RawTime) -> Received<'a> {
     let from = SocketAddr::new(address(scene.server), 123);
     let to = Some(address(scene.client));
-    Received { socket: SocketId::Client(AssociationId(0)), from, to, data, kernel: None, user_after: at }
+    Received {
+        socket: SocketId::Client(AssociationId(0)),
+        from,
+        to,
+        data,
+        kernel: None,
+        hardware: None,
+        user_after: at,
+    }
 }
 
 #[test]
@@ -299,7 +307,8 @@ fn strangers_are_not_answered() {
     for (ip, is_answered) in [([10, 1, 2, 3], true), ([192, 0, 2, 1], false)] {
         let from = SocketAddr::new(IpAddr::from(ip), 123);
         let socket = SocketId::Server(0);
-        let received = Received { socket, from, to: None, data: &request.data, kernel: None, user_after: now };
+        let received =
+            Received { socket, from, to: None, data: &request.data, kernel: None, hardware: None, user_after: now };
         let outputs = receive(&mut scene.world.hosts[scene.server].agent, now, received, true);
         assert_eq!(outputs.iter().any(|output| output.starts_with("Transmit")), is_answered, "{from}");
     }

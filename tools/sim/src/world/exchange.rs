@@ -34,7 +34,8 @@ impl World {
                 Output::Transmit(transmit) => self.transmit(index, t, &transmit),
                 Output::ReadCross => self.cross(index, t),
                 Output::Resolve { source, host, port } => self.resolve(*t + MS, index, source, &host, port),
-                Output::Close(_) => {}
+                // Simulated hosts have no PTP ports and no PHCs.
+                Output::Close(_) | Output::PtpTransmit(_) | Output::ReadPhc(_) | Output::SteerPhc(..) => {}
                 Output::Steer(_) => {
                     // Between steering and publishing a reader finds the old page.
                     let host = &mut self.hosts[index];
@@ -120,12 +121,20 @@ impl World {
         let user_after = host.raw(*t);
         let is_late = host.spec.nic.is_late;
         if is_late || kernel.is_none() {
-            self.handle(index, *t, Input::Sent { token: transmit.token, user_before, user_after, kernel: None });
+            self.handle(
+                index,
+                *t,
+                Input::Sent { token: transmit.token, user_before, user_after, kernel: None, hardware: None },
+            );
         }
         if kernel.is_some() {
             self.cross(index, t);
             let user_after = self.hosts[index].raw(*t);
-            self.handle(index, *t, Input::Sent { token: transmit.token, user_before, user_after, kernel });
+            self.handle(
+                index,
+                *t,
+                Input::Sent { token: transmit.token, user_before, user_after, kernel, hardware: None },
+            );
         }
     }
 
@@ -210,7 +219,8 @@ impl World {
             _ => SocketId::Client(AssociationId(u32::from(port.saturating_sub(CLIENT_PORTS)))),
         };
         let (from, to) = (flight.from, Some(flight.to.ip()));
-        let received = Received { socket, from, to, data: &flight.data, kernel: packet.kernel, user_after };
+        let received =
+            Received { socket, from, to, data: &flight.data, kernel: packet.kernel, hardware: None, user_after };
         self.handle(index, t, Input::Received(received));
         self.drain(index, &mut t);
     }
