@@ -41,6 +41,16 @@ pub(crate) enum Mapped {
     Contradicted,
 }
 
+impl Mapped {
+    /// The span, if there is one.
+    pub(crate) fn span(self) -> Option<RawSpan> {
+        match self {
+            Mapped::Span(span) => Some(span),
+            Mapped::Unbracketed | Mapped::Contradicted => None,
+        }
+    }
+}
+
 /// The readings around a stamp, by their places: the used ones before and after it.
 struct Around {
     before: Range<usize>,
@@ -116,6 +126,18 @@ impl<T: StampTime> Correlation<T> {
             }
         }
         Mapped::Span(span)
+    }
+
+    /// Where in raw time a stamp was taken of which only an end is known: that of a packet that nobody asked for.
+    ///
+    /// The stamp itself tells after which reading to look: a clock that was not set since shows more later. That reading
+    /// and everything after it is then checked as ever, so a clock that *was* set is noticed.
+    pub(crate) fn map_until(&self, stamp: T, late: RawTime) -> Mapped {
+        let earlier = self.readings.iter().rev().filter(|reading| reading.after <= late);
+        match earlier.clone().find(|reading| stamp.ns_since(reading.real) >= 0) {
+            Some(reading) => self.map(stamp, RawSpan { early: reading.before, late }),
+            None => Mapped::Unbracketed,
+        }
     }
 
     /// The last readings that ended before `user`, and the first that began after it. Stamps are young: it looks from

@@ -21,12 +21,14 @@
 pub mod agent;
 pub mod association;
 pub mod bound;
+pub(crate) mod clocks;
 pub(crate) mod correlation;
 pub mod estimate;
 pub mod event;
 pub mod io;
 pub mod journal;
 pub mod leap;
+pub mod phc;
 pub mod ptp;
 pub mod region;
 pub mod report;

@@ -30,11 +30,18 @@ pub(crate) const COOKIE_AT: usize = 40;
 pub(crate) struct Stamps {
     /// By reading raw time in user space, before and after: needs no assumption.
     pub(crate) user: RawSpan,
-    /// By the kernel's stamp, mapped to raw time.
+    /// By the kernel's stamp or the NIC's, mapped to raw time.
     pub(crate) kernel: Option<RawSpan>,
+    /// `kernel` is the NIC's.
+    pub(crate) is_hardware: bool,
 }
 
 impl Stamps {
+    /// Without a stamp.
+    pub(crate) const fn user(user: RawSpan) -> Self {
+        Stamps { user, kernel: None, is_hardware: false }
+    }
+
     /// The narrowest that is known.
     pub(crate) fn best(&self) -> RawSpan {
         self.kernel.unwrap_or(self.user)
@@ -382,7 +389,7 @@ impl Client {
         }
         let left = request.kernel.and_then(|stamp| self.map(stamp, sent, context));
         let came = received.kernel.and_then(|stamp| self.map(stamp, arrived, context));
-        (Stamps { user: sent, kernel: left }, Stamps { user: arrived, kernel: came })
+        (Stamps { kernel: left, ..Stamps::user(sent) }, Stamps { kernel: came, ..Stamps::user(arrived) })
     }
 
     fn map(&mut self, stamp: RealTime, user: RawSpan, context: &Context<'_>) -> Option<RawSpan> {

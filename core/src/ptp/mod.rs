@@ -19,8 +19,6 @@ pub(crate) struct When {
     pub(crate) stamps: Stamps,
     /// The best guess.
     pub(crate) point: RawTime,
-    /// The stamp is the NIC's.
-    pub(crate) is_hardware: bool,
     /// The same instant as this host's bound tells it: what a master says. `None` while there is no bound.
     pub(crate) told: Option<TaiTime>,
 }

@@ -1,0 +1,191 @@
+//! The clocks that stamp packets, each against raw time: CLOCK_REALTIME for the kernel's stamps, PHCs for NICs'.
+//!
+//! A packet may bring a stamp of either kind, or both. Each is mapped to the interval of raw time in which it must have
+//! been taken. With both, the kernel's comes no later than the NIC's on the way out and no earlier on the way in; a
+//! NIC's stamp that says otherwise, beyond what NICs are allowed to err, is dropped and counted.
+
+use std::collections::BTreeMap;
+
+use crate::association::ntp::{Stamps, middle};
+use crate::correlation::{Correlation, Mapped, Margins};
+use crate::io::{HardwareStamp, PhcId, PhcReading};
+use crate::phc::Phc;
+use crate::time::{RawSpan, RawTime, RealTime};
+
+/// How far a NIC's stamp may be on the wrong side of the kernel's: twice what a NIC at 100 Mbit/s may err (BOUND A3).
+const SLACK_NS: i64 = 20_000;
+/// PHCs remembered.
+const MAX_PHCS: usize = 64;
+
+/// Which way a packet went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Out,
+    In,
+}
+
+/// What a packet's stamps are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) stamps: Stamps,
+    /// The best guess.
+    pub(crate) point: RawTime,
+    /// Stamps that were dropped because a clock was set or slewed under them, or because they exclude each other.
+    pub(crate) contradicted: u8,
+}
+
+/// See the module's page.
+#[derive(Clone, Debug)]
+pub(crate) struct Clocks {
+    pub(crate) real: Correlation<RealTime>,
+    phcs: BTreeMap<PhcId, Phc>,
+}
+
+impl Clocks {
+    pub(crate) fn new() -> Self {
+        Clocks { real: Correlation::new(Margins::REALTIME), phcs: BTreeMap::new() }
+    }
+
+    /// Raw time is another clock now.
+    pub(crate) fn clear(&mut self) {
+        self.real.clear();
+        self.phcs.clear();
+    }
+
+    /// A PHC was read; raw time may be off by `freq_limit`, Ω.
+    pub(crate) fn phc_read(&mut self, reading: &PhcReading, freq_limit: f64) {
+        if self.phcs.len() < MAX_PHCS || self.phcs.contains_key(&reading.phc) {
+            self.phcs.entry(reading.phc).or_insert_with(Phc::new).push(reading, freq_limit);
+        }
+    }
+
+    /// What is known of a PHC.
+    pub(crate) fn phc(&self, phc: PhcId) -> Option<&Phc> {
+        self.phcs.get(&phc)
+    }
+
+    /// A packet of ours, sent within `user`.
+    pub(crate) fn sent(&self, user: RawSpan, kernel: Option<RealTime>, nic: Option<HardwareStamp>) -> Placed {
+        let kernel = kernel.map(|stamp| self.real.map(stamp, user));
+        let hardware = nic.and_then(|nic| self.phcs.get(&nic.phc).map(|phc| (phc.map(nic.time, user), nic)));
+        self.place(Way::Out, user, kernel, hardware)
+    }
+
+    /// A packet that nobody asked for, received before `user_after`.
+    pub(crate) fn came(&self, user_after: RawTime, kernel: Option<RealTime>, nic: Option<HardwareStamp>) -> Placed {
+        let user = RawSpan { early: self.real.last_before(user_after).unwrap_or(user_after), late: user_after };
+        let kernel = kernel.map(|stamp| self.real.map_until(stamp, user_after));
+        let hardware =
+            nic.and_then(|nic| self.phcs.get(&nic.phc).map(|phc| (phc.map_until(nic.time, user_after), nic)));
+        self.place(Way::In, user, kernel, hardware)
+    }
+
+    fn place(
+        &self,
+        way: Way,
+        user: RawSpan,
+        kernel: Option<Mapped>,
+        hardware: Option<(Mapped, HardwareStamp)>,
+    ) -> Placed {
+        let mut contradicted = u8::from(kernel == Some(Mapped::Contradicted));
+        let kernel = kernel.and_then(Mapped::span);
+        let nic = hardware.and_then(|(mapped, nic)| {
+            contradicted += u8::from(mapped == Mapped::Contradicted);
+            Some((mapped.span()?, nic))
+        });
+        let nic = nic.filter(|&(span, _)| {
+            let is_in_order = kernel.is_none_or(|kernel| is_in_order(way, kernel, span));
+            contradicted += u8::from(!is_in_order);
+            is_in_order
+        });
+        let Some((span, nic)) = nic else {
+            let point = middle(kernel.unwrap_or(user));
+            return Placed { stamps: Stamps { kernel, ..Stamps::user(user) }, point, contradicted };
+        };
+        let point = self.phcs.get(&nic.phc).and_then(|phc| phc.point(nic.time));
+        let point = point.map_or(middle(span), |point| point.clamp(span.early, span.late));
+        Placed { stamps: Stamps { user, kernel: Some(span), is_hardware: true }, point, contradicted }
+    }
+}
+
+/// The kernel stamps before it hands a packet to the NIC and after it took it over from there.
+fn is_in_order(way: Way, kernel: RawSpan, nic: RawSpan) -> bool {
+    match way {
+        Way::Out => nic.late.plus_ns(SLACK_NS) >= kernel.early,
+        Way::In => nic.early <= kernel.late.plus_ns(SLACK_NS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{CrossReading, KernelRate};
+    use crate::time::PhcTime;
+
+    /// Readings of REALTIME (raw + 1 s) and of PHC 0 (raw + 2 s), every 100 µs of raw time from 0 to 1 ms.
+    fn clocks() -> Clocks {
+        let mut clocks = Clocks::new();
+        for raw in (0..=1_000_000).step_by(100_000) {
+            let (before, after) = (RawTime::from_ns(raw - 50), RawTime::from_ns(raw + 50));
+            let rate = KernelRate::Steady { ppb: 0 };
+            let real = RealTime::from_ns(raw + 1_000_000_000);
+            clocks.real.push(CrossReading { before, real, after, rate, was_set: false });
+            let real = PhcTime::from_ns(raw + 2_000_000_000);
+            let cross = CrossReading { before, real, after, rate, was_set: false };
+            let reading = PhcReading { phc: PhcId(0), cross, max_adj_ppb: 1_000_000, stated_error_ns: None };
+            clocks.phc_read(&reading, 1e-3);
+        }
+        clocks
+    }
+
+    fn kernel(raw: i64) -> Option<RealTime> {
+        Some(RealTime::from_ns(raw + 1_000_000_000))
+    }
+
+    fn nic(raw: i64) -> Option<HardwareStamp> {
+        Some(HardwareStamp { phc: PhcId(0), time: PhcTime::from_ns(raw + 2_000_000_000) })
+    }
+
+    #[test]
+    fn a_nic_stamp_is_preferred_and_lies_where_it_was_taken() {
+        let user = RawSpan { early: RawTime::from_ns(310_000), late: RawTime::from_ns(390_000) };
+        let placed = clocks().sent(user, kernel(320_000), nic(330_000));
+        assert!(placed.stamps.is_hardware && placed.contradicted == 0, "{placed:?}");
+        let span = placed.stamps.best();
+        let truth = RawTime::from_ns(330_000);
+        assert!(span.early <= truth && truth <= span.late && span.late.ns_since(span.early) < 400, "{span:?}");
+        assert!(placed.point.ns_since(truth).abs() <= 1, "{placed:?}");
+    }
+
+    #[test]
+    fn an_unasked_packet_is_placed_by_its_stamp() {
+        let placed = clocks().came(RawTime::from_ns(870_000), kernel(840_000), nic(830_000));
+        assert!(placed.stamps.is_hardware, "{placed:?}");
+        assert!(placed.point.ns_since(RawTime::from_ns(830_000)).abs() <= 1, "{placed:?}");
+        // The same by the kernel's stamp alone.
+        let placed = clocks().came(RawTime::from_ns(870_000), kernel(840_000), None);
+        let span = placed.stamps.best();
+        assert!(span.early <= RawTime::from_ns(840_000) && RawTime::from_ns(840_000) <= span.late, "{span:?}");
+        assert!(!placed.stamps.is_hardware && span.late.ns_since(span.early) < 400, "{span:?}");
+    }
+
+    #[test]
+    fn a_nic_stamp_on_the_wrong_side_of_the_kernels_is_dropped() {
+        let user = RawSpan { early: RawTime::from_ns(110_000), late: RawTime::from_ns(390_000) };
+        for (stamp, keeps) in [(320_000 - SLACK_NS + 500, true), (320_000 - SLACK_NS - 500, false)] {
+            let placed = clocks().sent(user, kernel(320_000), nic(stamp));
+            assert_eq!((placed.stamps.is_hardware, placed.contradicted), (keeps, u8::from(!keeps)), "{stamp}");
+        }
+        for (stamp, keeps) in [(820_000 + SLACK_NS - 500, true), (820_000 + SLACK_NS + 500, false)] {
+            let placed = clocks().came(RawTime::from_ns(870_000), kernel(820_000), nic(stamp));
+            assert_eq!((placed.stamps.is_hardware, placed.contradicted), (keeps, u8::from(!keeps)), "{stamp}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_of_a_phc_that_nobody_read_is_not_used() {
+        let user = RawSpan { early: RawTime::from_ns(310_000), late: RawTime::from_ns(390_000) };
+        let stamp = Some(HardwareStamp { phc: PhcId(7), time: PhcTime::from_ns(2_000_330_000) });
+        assert_eq!(clocks().sent(user, None, stamp).stamps, Stamps::user(user));
+    }
+}
