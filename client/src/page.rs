@@ -113,6 +113,15 @@ pub struct Asserted {
     pub omega_hi: i64,
 }
 
+impl Publication {
+    /// The asserted edges with the growth of the guaranteed ones: a bound that holds if the operator's word does too.
+    #[must_use]
+    pub fn asserted_bound(&self) -> Option<Bound> {
+        let Asserted { theta_lo_ns, theta_hi_ns, omega_lo, omega_hi } = self.asserted?;
+        Some(Bound { theta_lo_ns, theta_hi_ns, omega_lo, omega_hi, ..self.bound })
+    }
+}
+
 /// Everything the agent says in one publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::bound::Edges;
 use crate::clock::{ClockKind, MonotonicRaw, RawClock, VirtualClock};
 use crate::interval::{Interval, Unavailable};
 use crate::page::{self, Hot, LAYOUT_VERSION, MAGIC, MAX_TRIES, PAGE_BYTES, Page, Publication, UtcOffset, header};
@@ -156,17 +157,29 @@ fn interval_from(hot: &Hot, raw_ns: i64) -> Result<Interval, Unavailable> {
         return Err(Unavailable::NoBound(status, hot.reason()));
     }
     let edges = hot.bound().edges_at(raw_ns)?;
+    let (earliest_ns, latest_ns, tai_offset_s) = unix_edges(edges, hot.utc(), raw_ns);
+    Ok(Interval { earliest_ns, latest_ns, epoch: hot.epoch(), status, tai_offset_s })
+}
+
+/// Earliest and latest Unix time at raw time `raw_ns`, and the offset to show.
+#[inline]
+fn unix_edges(edges: Edges, utc: UtcOffset, raw_ns: i64) -> (i64, i64, i32) {
     let earliest_tai = raw_ns.saturating_add(edges.lo_ns);
     // The reading was truncated: the instant may be up to a nanosecond later.
     let latest_tai = raw_ns.saturating_add(1).saturating_add(edges.hi_ns);
-    let (least_s, most_s, offset_s) = utc_offsets(hot.utc(), earliest_tai, latest_tai);
-    Ok(Interval {
-        earliest_ns: earliest_tai.saturating_sub(seconds(most_s)),
-        latest_ns: latest_tai.saturating_sub(seconds(least_s)),
-        epoch: hot.epoch(),
-        status,
-        tai_offset_s: offset_s,
-    })
+    let (least_s, most_s, offset_s) = utc_offsets(utc, earliest_tai, latest_tai);
+    (earliest_tai.saturating_sub(seconds(most_s)), latest_tai.saturating_sub(seconds(least_s)), offset_s)
+}
+
+impl Publication {
+    /// Earliest and latest Unix time, ns, at raw time `raw_ns`, if the operator's word holds too. No guarantee;
+    /// `None` where nothing is asserted, or it is void by now.
+    #[must_use]
+    pub fn asserted_at(&self, raw_ns: i64) -> Option<(i64, i64)> {
+        let edges = self.asserted_bound()?.edges_at(raw_ns).ok()?;
+        let (earliest_ns, latest_ns, _) = unix_edges(edges, self.utc, raw_ns);
+        Some((earliest_ns, latest_ns))
+    }
 }
 
 /// Least and greatest TAI − UTC that may hold in [earliest, latest], and the one to show.

@@ -3,6 +3,7 @@
 //! The caller's contract: hand over one input with [`Agent::handle`], then drain [`Agent::poll`] until it returns
 //! [`Output::WakeAt`]. `now` never goes back; an input that says otherwise counts as happening now.
 
+mod ptp;
 mod queries;
 
 use core::net::{IpAddr, SocketAddr};
@@ -10,17 +11,20 @@ use std::collections::VecDeque;
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
-use truebound_client::page::Publication;
+use truebound_client::bound::Bound;
+use truebound_client::page::{Asserted, Publication};
 use truebound_client::{Reason, Status};
 
 use crate::association::ntp::{Context, ERA_PIVOT, Outcome};
-use crate::association::{Association, ntp};
-use crate::correlation::{Correlation, Margins};
+use crate::association::{Association, Peer, PhcSource, ntp};
+use crate::clocks::Clocks;
 use crate::estimate::Estimate;
 use crate::event::Event;
 use crate::io::{
-    AssociationId, Control, CrossReading, HostState, Input, Output, Received, SocketId, Transmit, TxToken,
+    AssociationId, Control, CrossReading, HardwareStamp, HostState, Input, Output, Received, SocketId, Transmit,
+    TxToken,
 };
+use crate::ptp::{Engine, is_ptp};
 use crate::region::Region;
 use crate::responder::{Responder, Served, TOKEN_BIT, reference_id_of};
 use crate::servo::Servo;
@@ -43,7 +47,11 @@ pub struct Agent {
     rng: ChaCha12Rng,
     outputs: VecDeque<Output>,
     events: Vec<Event>,
-    correlation: Correlation,
+    clocks: Clocks,
+    /// The PTP ports.
+    engine: Engine,
+    /// What is known of them and of their messages under way.
+    ports: ptp::Ports,
     host: Option<HostState>,
     associations: Vec<Association>,
     names: Vec<NameLookup>,
@@ -84,7 +92,9 @@ impl Agent {
             rng: ChaCha12Rng::from_seed(seed),
             outputs: VecDeque::new(),
             events: Vec::new(),
-            correlation: Correlation::new(Margins::REALTIME),
+            clocks: Clocks::new(),
+            engine: Engine::new(&settings.ptp),
+            ports: ptp::Ports::new(&settings.ptp),
             host: None,
             associations: Vec::new(),
             names: Vec::new(),
@@ -108,12 +118,15 @@ impl Agent {
         self.now = self.now.max(now);
         match input {
             Input::Received(received) => self.received(&received),
-            Input::Sent { token, user_before, user_after, kernel, hardware: _ } => {
-                self.sent(token, RawSpan { early: user_before, late: user_after.max(user_before) }, kernel);
+            Input::Sent { token, user_before, user_after, kernel, hardware } => {
+                let user = RawSpan { early: user_before, late: user_after.max(user_before) };
+                self.sent(token, user, kernel, hardware);
             }
             Input::Unsent { token } => self.unsent(token),
             Input::CrossStamped(reading) => self.cross_stamped(reading),
-            Input::PhcCrossed(_) | Input::Link { .. } | Input::PtpReceived(_) => {}
+            Input::PhcCrossed(reading) => self.phc_crossed(&reading),
+            Input::Link { port, link } => self.link_changed(port, link),
+            Input::PtpReceived(received) => self.ptp_received(&received),
             Input::Host(host) => self.host_changed(host),
             Input::Resolved { source, addresses } => self.resolved(source, &addresses),
             Input::Reconfigured(settings) => self.reconfigured(*settings),
@@ -135,7 +148,8 @@ impl Agent {
     fn next_deadline(&self) -> RawTime {
         let polls = self.associations.iter().filter(|a| !a.is_forbidden).map(|a| a.next_poll);
         let names = self.names.iter().filter_map(|lookup| lookup.at);
-        polls.chain(names).chain([self.next_publication]).min().unwrap_or(RawTime::MAX)
+        let ports = self.engine.next_deadline().into_iter().chain(self.ports.next_deadline());
+        polls.chain(names).chain(ports).chain([self.next_publication]).min().unwrap_or(RawTime::MAX)
     }
 
     fn run_timers(&mut self) {
@@ -144,6 +158,7 @@ impl Agent {
         if self.now >= self.next_publication {
             self.synthesise();
         }
+        self.run_ports();
         self.flush_events();
     }
 
@@ -173,6 +188,11 @@ impl Agent {
                 _ => {}
             },
             SourceKind::Pool { count, .. } if present < usize::from(*count) => self.look_up_at(index, self.now),
+            SourceKind::Phc { phc, error_ns, timescale } if present == 0 => {
+                let phc = PhcSource::new(*phc, *error_ns, *timescale);
+                self.adopt(index, |now, id, line, _| Association::phc(now, id, index, phc, line));
+            }
+            // A PTP port's master introduces itself.
             SourceKind::Pool { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => {}
         }
     }
@@ -184,11 +204,17 @@ impl Agent {
     }
 
     fn associate(&mut self, source: u32, address: SocketAddr) {
+        self.adopt(source, |now, id, line, e| Association::ntp(now, id, source, address, line, e));
+    }
+
+    /// Makes an association from (now, its number, the source's line, e of kernel stamps).
+    fn adopt(&mut self, source: u32, make: impl FnOnce(RawTime, AssociationId, &SourceSettings, i64) -> Association) {
         let Some(line) = self.settings.sources.get(source as usize) else { return };
         let id = AssociationId(self.next_association);
         self.next_association += 1;
-        let mut association = Association::new(self.now, id, source, address, line, self.settings.stamp_error_ns);
+        let mut association = make(self.now, id, line, self.settings.stamp_error_ns);
         association.exchanges = self.is_tapped.then(Vec::new);
+        let address = association.address();
         self.associations.push(association);
         self.events.push(Event::Added { association: id, name: line.name.clone(), address });
     }
@@ -227,13 +253,13 @@ impl Agent {
             .associations
             .iter()
             .filter(|a| a.source == source && a.reach == 0 && a.counters.sent > 8 && reachable_for(a))
-            .filter(|a| !addresses.contains(&a.address))
+            .filter(|a| a.address().is_none_or(|address| !addresses.contains(&address)))
             .map(|a| a.id)
             .collect();
         self.dissociate(|a| stale.contains(&a.id));
         for &address in addresses {
             let used = self.associations.iter().filter(|a| a.source == source).count();
-            if used < wanted && !self.associations.iter().any(|a| a.address == address) {
+            if used < wanted && !self.associations.iter().any(|a| a.address() == Some(address)) {
                 self.associate(source, address);
             }
         }
@@ -278,15 +304,24 @@ impl Agent {
 
     fn request(&mut self, index: usize) {
         let association = &mut self.associations[index];
-        let (data, sequence) = association.client.request(association.pair, &mut self.rng);
-        self.outputs.push_back(Output::Transmit(Transmit {
-            socket: SocketId::Client(association.id),
-            to: association.address,
-            from: None,
-            data,
-            token: TxToken(u64::from(association.id.0) << 32 | u64::from(sequence)),
-            cookie_at: ntp::COOKIE_AT,
-        }));
+        match &mut association.peer {
+            Peer::Ntp { address, client } => {
+                let (data, sequence) = client.request(association.pair, &mut self.rng);
+                self.outputs.push_back(Output::Transmit(Transmit {
+                    socket: SocketId::Client(association.id),
+                    to: *address,
+                    from: None,
+                    data,
+                    token: TxToken(u64::from(association.id.0) << 32 | u64::from(sequence)),
+                    cookie_at: ntp::COOKIE_AT,
+                }));
+            }
+            Peer::Phc(source) => {
+                source.ask();
+                self.outputs.push_back(Output::ReadPhc(source.phc));
+            }
+            Peer::Ptp(_) => {}
+        }
     }
 
     // ---- packets -------------------------------------------------------------------------------------------------
@@ -300,14 +335,17 @@ impl Agent {
 
     fn answered(&mut self, id: AssociationId, received: &Received<'_>) {
         let wander = self.synthesis.wander(&self.settings);
-        let context = Context { correlation: &self.correlation, leap: &self.settings.leap, pivot: ERA_PIVOT };
+        let context = Context { clocks: &self.clocks, leap: &self.settings.leap, pivot: ERA_PIVOT };
         let Some(association) = self.associations.iter_mut().find(|a| a.id == id) else { return };
-        if received.from.ip().to_canonical() != association.address.ip().to_canonical() {
+        let Peer::Ntp { address, client } = &mut association.peer else { return };
+        if received.from.ip().to_canonical() != address.ip().to_canonical() {
             association.counters.discarded[ntp::Discard::WrongOrigin as usize] += 1;
             return;
         }
-        let contradicted_before = association.client.contradicted_stamps;
-        match association.client.received(received, &context) {
+        let contradicted_before = client.contradicted_stamps;
+        let outcome = client.received(received, &context);
+        let is_contradicted = client.contradicted_stamps > contradicted_before;
+        match outcome {
             Outcome::Ignored(discard) | Outcome::Useless(discard) => {
                 association.counters.discarded[discard as usize] += 1;
                 return;
@@ -330,7 +368,7 @@ impl Agent {
                 association.answered(self.now, &answer, &wander);
             }
         }
-        if association.client.contradicted_stamps > contradicted_before {
+        if is_contradicted {
             self.events.push(Event::StampDropped { association: id });
         }
         self.synthesise();
@@ -352,7 +390,7 @@ impl Agent {
             bound: self.synthesis.previous.as_ref().filter(|_| has_bound),
             stratum,
             reference_id,
-            correlation: &self.correlation,
+            correlation: &self.clocks.real,
             leap: &self.settings.leap,
         };
         let Some(responder) = &mut self.responder else { return };
@@ -365,41 +403,49 @@ impl Agent {
     fn upstream(&self) -> (u8, [u8; 4]) {
         let best = self.best();
         match best {
-            Some(best) => (best.upstream.stratum.saturating_add(1).min(15), reference_id_of(best.address)),
+            Some(best) => (best.upstream.stratum.saturating_add(1).min(15), identifier_of(best)),
             None if self.local.is_some() => (1, *b"LOCL"),
             None => (15, *b"HOLD"),
         }
     }
 
-    fn sent(&mut self, token: TxToken, user: RawSpan, kernel: Option<RealTime>) {
-        if token.0 & TOKEN_BIT != 0 {
+    fn sent(&mut self, token: TxToken, user: RawSpan, kernel: Option<RealTime>, hardware: Option<HardwareStamp>) {
+        if is_ptp(token) {
+            self.ptp_sent(token, user, kernel, hardware);
+        } else if token.0 & TOKEN_BIT != 0 {
             if let Some(responder) = &mut self.responder {
                 responder.sent(token, user, kernel);
             }
         } else if let Some((client, sequence)) = self.client_of(token) {
-            client.sent(sequence, user, kernel);
+            client.sent(sequence, user, kernel, hardware);
         }
     }
 
     fn unsent(&mut self, token: TxToken) {
+        if is_ptp(token) {
+            return self.ptp_unsent(token);
+        }
         let Some(association) = self.associations.iter_mut().find(|a| u64::from(a.id.0) == token.0 >> 32) else {
             return;
         };
         association.counters.unsent += 1;
-        association.client.unsent(sequence_of(token));
+        if let Peer::Ntp { client, .. } = &mut association.peer {
+            client.unsent(sequence_of(token));
+        }
     }
 
     fn client_of(&mut self, token: TxToken) -> Option<(&mut ntp::Client, u32)> {
         let association = self.associations.iter_mut().find(|a| u64::from(a.id.0) == token.0 >> 32)?;
-        Some((&mut association.client, sequence_of(token)))
+        let Peer::Ntp { client, .. } = &mut association.peer else { return None };
+        Some((client, sequence_of(token)))
     }
 
     // ---- this host -----------------------------------------------------------------------------------------------
 
     fn cross_stamped(&mut self, reading: CrossReading) {
-        self.correlation.push(reading);
+        self.clocks.real.push(reading);
         if let Some(responder) = &mut self.responder {
-            responder.bracketed(&self.correlation);
+            responder.bracketed(&self.clocks.real);
         }
         if self.local.is_none() {
             self.adopt_local_clock(&reading);
@@ -459,7 +505,8 @@ impl Agent {
         if let Some(responder) = &mut self.responder {
             responder.forget();
         }
-        self.correlation.clear();
+        self.clocks.clear();
+        self.ports.forget();
         self.local = None;
         self.servo = None;
         self.outputs.push_back(Output::ReadCross);
@@ -505,6 +552,11 @@ impl Agent {
         if self.settings.server != old.server {
             let e = self.settings.stamp_error_ns;
             self.responder = self.settings.server.clone().map(|server| Responder::new(server, e));
+        }
+        if self.settings.ptp != old.ptp {
+            self.engine = Engine::new(&self.settings.ptp);
+            self.ports = self.ports.renewed(&old.ptp, &self.settings.ptp);
+            self.open_ports();
         }
         self.keep_associations_of(&old);
         self.names = vec![NameLookup::IDLE; self.settings.sources.len()];
@@ -598,6 +650,7 @@ impl Agent {
             max_liars: findings.max_liars,
             live_groups: findings.live_groups,
             has_bound: self.synthesis.previous.is_some(),
+            has_asserted: self.synthesis.asserted.bound.is_some(),
             had_bound: self.synthesis.had_bound,
             uses_trust: findings.uses_trust || self.synthesis.carries_trust,
             has_unknown_clocksource: self.has_unknown_clocksource(),
@@ -617,9 +670,11 @@ impl Agent {
 
     fn publish_as(&mut self, status: Status, reason: Reason) {
         let bound = self.synthesis.previous.filter(|_| status.has_bound());
+        let asserted = self.synthesis.asserted.bound.and_then(|asserted| asserted.carried_to(self.now.as_ns()).ok());
         let oscillator = self.settings.oscillator;
-        let edges = bound.and_then(|bound| bound.edges_at(self.now.as_ns()).ok());
-        let estimate = bound.zip(edges).and_then(|(bound, edges)| self.estimate_within(self.now, &bound, edges));
+        let believed = bound.or(asserted);
+        let edges = believed.and_then(|bound| bound.edges_at(self.now.as_ns()).ok());
+        let estimate = believed.zip(edges).and_then(|(bound, edges)| self.estimate_within(self.now, &bound, edges));
         let middle_ns = edges.map_or(0, |edges| edges.lo_ns.midpoint(edges.hi_ns));
         let theta_ns = estimate.map_or(middle_ns, |estimate| estimate.theta_ns);
         // A reader must know the offset before a leap for as long as the leap may still be ahead: the lower edge decides.
@@ -635,7 +690,7 @@ impl Agent {
             status,
             reason,
             epoch: self.synthesis.epoch,
-            bound: bound.unwrap_or_default(),
+            bound: published_bound(bound, asserted),
             utc: self.settings.leap.around(tai),
             wander_fs_per_s2: to_i64(self.synthesis.wander_per_s(&self.settings) * 1e15).unsigned_abs(),
             phase_noise_fs: to_i64(oscillator.phase_noise_s * 1e15).unsigned_abs(),
@@ -644,7 +699,7 @@ impl Agent {
             clocksource: host.clocksource,
             suspended_ns: host.suspended_ns,
             leap_expiry_ns: self.settings.leap.expiry().as_ns(),
-            asserted: None,
+            asserted: asserted_beside(bound, asserted),
             estimate_theta_ns: theta_ns,
             estimate_omega: estimate.map_or(0, |estimate| estimate.omega.to_rate_down()),
             estimate_sigma_ns: estimate.map_or(0, |estimate| estimate.theta_sigma_ns),
@@ -656,7 +711,7 @@ impl Agent {
 
     /// The association that carries the estimate.
     fn best(&self) -> Option<&Association> {
-        let id = self.synthesis.findings.best?;
+        let id = self.synthesis.carrier()?;
         self.associations.iter().find(|association| association.id == id)
     }
 
@@ -673,6 +728,21 @@ impl Agent {
     }
 }
 
+/// The page's bound. Without one, only what an asserted one grows by: its instant, wander, caps and expiry.
+fn published_bound(bound: Option<Bound>, asserted: Option<Bound>) -> Bound {
+    let growth = |asserted: Bound| Bound { theta_lo_ns: 0, theta_hi_ns: 0, omega_lo: 0, omega_hi: 0, ..asserted };
+    bound.or(asserted.map(growth)).unwrap_or_default()
+}
+
+/// The asserted edges at the instant of the page's bound.
+fn asserted_beside(bound: Option<Bound>, asserted: Option<Bound>) -> Option<Asserted> {
+    let asserted = asserted?;
+    let at_ns = bound.map_or(asserted.t_ref_ns, |bound| bound.t_ref_ns.max(asserted.t_ref_ns));
+    let Bound { t_ref_ns, theta_lo_ns, theta_hi_ns, omega_lo, omega_hi, .. } = asserted.carried_to(at_ns).ok()?;
+    let is_beside = bound.is_none_or(|bound| bound.t_ref_ns == t_ref_ns);
+    is_beside.then_some(Asserted { theta_lo_ns, theta_hi_ns, omega_lo, omega_hi })
+}
+
 /// Does `new` only add sources to `old`?
 fn is_addition(old: &Settings, new: &Settings) -> bool {
     new.sources.starts_with(&old.sources)
@@ -682,6 +752,18 @@ fn is_addition(old: &Settings, new: &Settings) -> bool {
         && new.leap == old.leap
         && new.stamp_error_ns == old.stamp_error_ns
         && new.oscillator_is_stated == old.oscillator_is_stated
+}
+
+/// Four bytes that name whom we follow: by the server's address, by what is left of a clock's name.
+fn identifier_of(association: &Association) -> [u8; 4] {
+    match &association.peer {
+        Peer::Ntp { address, .. } => reference_id_of(*address),
+        Peer::Ptp(master) => {
+            let [a, b, c, d, e, f, g, h] = master.identity.clock;
+            [a ^ e, b ^ f, c ^ g, d ^ h]
+        }
+        Peer::Phc(_) => *b"PHC\0",
+    }
 }
 
 /// The request's number within its association.

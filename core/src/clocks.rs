@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::association::ntp::{Stamps, middle};
 use crate::correlation::{Correlation, Mapped, Margins};
 use crate::io::{HardwareStamp, PhcId, PhcReading};
-use crate::phc::Phc;
+use crate::phc::{Phc, PhcRelation};
 use crate::time::{RawSpan, RawTime, RealTime};
 
 /// How far a NIC's stamp may be on the wrong side of the kernel's: twice what a NIC at 100 Mbit/s may err (BOUND A3).
@@ -52,10 +52,10 @@ impl Clocks {
         self.phcs.clear();
     }
 
-    /// A PHC was read; raw time may be off by `freq_limit`, Ω.
-    pub(crate) fn phc_read(&mut self, reading: &PhcReading, freq_limit: f64) {
+    /// A PHC was read; raw time may be off by `freq_limit`, Ω. `is_ours`: nobody but us steers it.
+    pub(crate) fn phc_read(&mut self, reading: &PhcReading, freq_limit: f64, is_ours: bool) {
         if self.phcs.len() < MAX_PHCS || self.phcs.contains_key(&reading.phc) {
-            self.phcs.entry(reading.phc).or_insert_with(Phc::new).push(reading, freq_limit);
+            self.phcs.entry(reading.phc).or_insert_with(Phc::new).push(reading, freq_limit, is_ours);
         }
     }
 
@@ -64,11 +64,23 @@ impl Clocks {
         self.phcs.get(&phc)
     }
 
+    /// What is known of all of them.
+    pub(crate) fn relations(&self) -> Vec<(PhcId, PhcRelation)> {
+        self.phcs.iter().filter_map(|(&id, phc)| Some((id, phc.relation()?))).collect()
+    }
+
     /// A packet of ours, sent within `user`.
     pub(crate) fn sent(&self, user: RawSpan, kernel: Option<RealTime>, nic: Option<HardwareStamp>) -> Placed {
         let kernel = kernel.map(|stamp| self.real.map(stamp, user));
         let hardware = nic.and_then(|nic| self.phcs.get(&nic.phc).map(|phc| (phc.map(nic.time, user), nic)));
         self.place(Way::Out, user, kernel, hardware)
+    }
+
+    /// An answer, received within `user`.
+    pub(crate) fn answered(&self, user: RawSpan, kernel: Option<RealTime>, nic: Option<HardwareStamp>) -> Placed {
+        let kernel = kernel.map(|stamp| self.real.map(stamp, user));
+        let hardware = nic.and_then(|nic| self.phcs.get(&nic.phc).map(|phc| (phc.map(nic.time, user), nic)));
+        self.place(Way::In, user, kernel, hardware)
     }
 
     /// A packet that nobody asked for, received before `user_after`.
@@ -133,7 +145,7 @@ mod tests {
             let real = PhcTime::from_ns(raw + 2_000_000_000);
             let cross = CrossReading { before, real, after, rate, was_set: false };
             let reading = PhcReading { phc: PhcId(0), cross, max_adj_ppb: 1_000_000, stated_error_ns: None };
-            clocks.phc_read(&reading, 1e-3);
+            clocks.phc_read(&reading, 1e-3, false);
         }
         clocks
     }

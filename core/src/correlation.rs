@@ -64,11 +64,13 @@ pub(crate) struct Margins {
     pub(crate) steady: f64,
     /// In any other case.
     pub(crate) unknown: f64,
+    /// Nobody but us steers the clock, so that between two rates it ran at one of them.
+    pub(crate) is_ours: bool,
 }
 
 impl Margins {
     /// CLOCK_REALTIME's.
-    pub(crate) const REALTIME: Margins = Margins { steady: STEADY_MARGIN, unknown: UNKNOWN_MARGIN };
+    pub(crate) const REALTIME: Margins = Margins { steady: STEADY_MARGIN, unknown: UNKNOWN_MARGIN, is_ours: false };
 }
 
 /// Recent readings of a clock against raw time, oldest first.
@@ -157,16 +159,18 @@ impl<T: StampTime> Correlation<T> {
 
 /// Least and greatest r, with 1 + r the rate of REALTIME against raw time.
 fn rates_in_force<'a, T: StampTime + 'a>(
-    mut readings: impl Iterator<Item = &'a CrossReading<T>>,
-    Margins { steady, unknown }: Margins,
+    readings: impl Iterator<Item = &'a CrossReading<T>>,
+    Margins { steady, unknown, is_ours }: Margins,
 ) -> (f64, f64) {
-    let first = readings.next().map(|reading| reading.rate);
-    match first {
-        Some(KernelRate::Steady { ppb }) if readings.all(|reading| Some(reading.rate) == first) => {
-            let rate = to_f64(ppb) * 1e-9;
-            ((rate - steady).max(-unknown), (rate + steady).min(unknown))
-        }
-        _ => (-unknown, unknown),
+    let (mut least, mut most) = (i64::MAX, i64::MIN);
+    for reading in readings {
+        let KernelRate::Steady { ppb } = reading.rate else { return (-unknown, unknown) };
+        (least, most) = (least.min(ppb), most.max(ppb));
+    }
+    if least == most || (is_ours && least < most) {
+        ((to_f64(least) * 1e-9 - steady).max(-unknown), (to_f64(most) * 1e-9 + steady).min(unknown))
+    } else {
+        (-unknown, unknown)
     }
 }
 

@@ -4,7 +4,9 @@ use core::net::SocketAddr;
 
 use truebound_client::{Reason, Status};
 
-use crate::io::AssociationId;
+use crate::association::ptp::PtpVote;
+use crate::io::{AssociationId, PhcId};
+use crate::ptp::{PortIdentity, PortState};
 
 /// Something an operator may want to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +31,47 @@ pub enum Event {
         association: AssociationId,
         /// The source's name.
         name: String,
-        /// Its address.
-        address: SocketAddr,
+        /// Its address, where it has one.
+        address: Option<SocketAddr>,
+    },
+    /// A PTP port's state changed.
+    PtpState {
+        /// The port's name.
+        port: String,
+        /// Now.
+        state: PortState,
+    },
+    /// A PTP port has another parent, or none any more.
+    PtpParent {
+        /// The port's name.
+        port: String,
+        /// Now.
+        parent: Option<PortIdentity>,
+    },
+    /// What a master's word counts for changed.
+    PtpVote {
+        /// The port's name.
+        port: String,
+        /// Now.
+        vote: PtpVote,
+    },
+    /// A grandmaster announces a UTC offset that the list of leap seconds contradicts. The bound does not rest on it.
+    UtcOffset {
+        /// The port's name.
+        port: String,
+        /// Announced, s.
+        announced_s: i32,
+        /// By the list, s.
+        listed_s: i32,
+    },
+    /// A PTP port's link came or went.
+    PtpLink {
+        /// The port's name.
+        port: String,
+        /// Is it there?
+        is_up: bool,
+        /// Its stamps are the NIC's.
+        is_hardware: bool,
     },
     /// An association ended.
     Removed {
@@ -83,6 +124,13 @@ pub enum Event {
     Unresolved {
         /// The source's name.
         name: String,
+    },
+    /// A PHC that we steer was stepped.
+    PhcStepped {
+        /// Which.
+        phc: PhcId,
+        /// By how much, ns.
+        ns: i64,
     },
     /// The disciplined clock was stepped.
     Stepped {

@@ -29,6 +29,7 @@ pub mod io;
 pub mod journal;
 pub mod leap;
 pub mod phc;
+pub(crate) mod phc_servo;
 pub mod ptp;
 pub mod region;
 pub mod report;

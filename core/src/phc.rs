@@ -76,18 +76,18 @@ impl Fit {
 impl Phc {
     pub(crate) fn new() -> Self {
         Phc {
-            correlation: Correlation::new(Margins { steady: NIC_CRYSTAL, unknown: 1.0 }),
+            correlation: Correlation::new(Margins { steady: NIC_CRYSTAL, unknown: 1.0, is_ours: false }),
             line: VecDeque::new(),
             dialled: KernelRate::Unknown,
             fit: None,
         }
     }
 
-    /// Takes a reading.
-    pub(crate) fn push(&mut self, reading: &PhcReading, freq_limit: f64) {
+    /// Takes a reading. `freq_limit` is Ω; `is_ours`: nobody but us steers the PHC.
+    pub(crate) fn push(&mut self, reading: &PhcReading, freq_limit: f64, is_ours: bool) {
         let (cross, limit) = (reading.cross, to_f64(reading.max_adj_ppb).abs() * 1e-9 + NIC_CRYSTAL + freq_limit);
         let unknown = limit.min(0.999);
-        self.correlation.limit(Margins { steady: NIC_CRYSTAL + freq_limit, unknown });
+        self.correlation.limit(Margins { steady: NIC_CRYSTAL + freq_limit, unknown, is_ours });
         let (middle, width_ns) =
             (middle(RawSpan { early: cross.before, late: cross.after }), cross.after.ns_since(cross.before));
         let is_far = self.fit.is_some_and(|fit| {
@@ -126,6 +126,20 @@ impl Phc {
     /// The best guess of when the PHC showed `time`.
     pub(crate) fn point(&self, time: PhcTime) -> Option<RawTime> {
         self.fit.map(|fit| fit.at(time))
+    }
+
+    /// What it shows at raw `at`, ns: the line the other way round.
+    pub(crate) fn reads_at(&self, at: RawTime) -> Option<i64> {
+        let fit = self.fit?;
+        let r = to_f64(at.ns_since(fit.base)) - fit.a;
+        Some(fit.origin.as_ns().saturating_add(to_i64((r / (1.0 + fit.b)).round())))
+    }
+
+    /// What is dialled into it, ppb, and how fast it runs against raw time, once a line tells.
+    pub(crate) fn rates(&self) -> Option<(i64, FreqError)> {
+        let fit = self.fit.filter(|fit| fit.is_long)?;
+        let KernelRate::Steady { ppb } = self.dialled else { return None };
+        Some((ppb, FreqError::from_fraction(1.0 / (1.0 + fit.b) - 1.0)))
     }
 
     /// The relation as it stands.
@@ -188,7 +202,7 @@ mod tests {
     fn the_line_finds_drift_and_offset() {
         let mut phc = Phc::new();
         for t in (0..8_000_000_000).step_by(125_000_000) {
-            phc.push(&reading(t, fast(t), 1_000 + t % 7 * 300, 0), 1e-3);
+            phc.push(&reading(t, fast(t), 1_000 + t % 7 * 300, 0), 1e-3, false);
         }
         let relation = phc.relation().expect("readings");
         assert!((relation.drift.as_ppm() - 20.0).abs() < 0.001, "{relation:?}");
@@ -201,9 +215,9 @@ mod tests {
     fn a_steered_phc_starts_a_new_line() {
         let mut phc = Phc::new();
         for t in (0..2_000_000_000).step_by(125_000_000) {
-            phc.push(&reading(t, fast(t), 1_000, 0), 1e-3);
+            phc.push(&reading(t, fast(t), 1_000, 0), 1e-3, false);
         }
-        phc.push(&reading(2_000_000_000, fast(2_000_000_000), 1_000, 7), 1e-3);
+        phc.push(&reading(2_000_000_000, fast(2_000_000_000), 1_000, 7), 1e-3, false);
         assert_eq!(phc.relation().expect("a reading").readings, 1);
     }
 
@@ -211,13 +225,13 @@ mod tests {
     fn a_step_forgets_what_was_read_before() {
         let mut phc = Phc::new();
         for t in (0..2_000_000_000).step_by(125_000_000) {
-            phc.push(&reading(t, fast(t), 1_000, 0), 1e-3);
+            phc.push(&reading(t, fast(t), 1_000, 0), 1e-3, false);
         }
         let t = 2_000_000_000;
         let user = RawSpan { early: RawTime::from_ns(t - 100_000_000), late: RawTime::from_ns(t - 1_000) };
-        phc.push(&reading(t, fast(t), 1_000, 0), 1e-3);
+        phc.push(&reading(t, fast(t), 1_000, 0), 1e-3, false);
         assert!(matches!(phc.map(PhcTime::from_ns(fast(t - 50_000_000)), user), Mapped::Span(_)));
-        phc.push(&reading(t + 125_000_000, fast(t) + 40_000_000_000, 1_000, 0), 1e-3);
+        phc.push(&reading(t + 125_000_000, fast(t) + 40_000_000_000, 1_000, 0), 1e-3, false);
         assert_eq!(phc.map(PhcTime::from_ns(fast(t - 50_000_000)), user), Mapped::Unbracketed);
     }
 }

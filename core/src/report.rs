@@ -6,9 +6,12 @@ use truebound_client::bound::Bound;
 use truebound_client::{Reason, Status};
 
 use crate::association::Counters;
+use crate::association::ptp::PtpVote;
 use crate::bound::Terms;
 use crate::estimate::Estimate;
-use crate::io::AssociationId;
+use crate::io::{AssociationId, PhcId};
+use crate::phc::PhcRelation;
+use crate::ptp::{Announced, Counters as PtpCounters, PortIdentity, PortState};
 use crate::responder::ServerCounters;
 use crate::time::RawTime;
 
@@ -37,6 +40,66 @@ pub struct AgentReport {
     pub sources: Vec<SourceReport>,
     /// The responder, where it is on.
     pub server: Option<ServerCounters>,
+    /// The PTP ports.
+    pub ptp: Vec<PtpPortReport>,
+    /// What holds if the operator's word does too.
+    pub asserted: Option<Bound>,
+    /// The PHCs against raw time.
+    pub phcs: Vec<(PhcId, PhcRelation)>,
+}
+
+/// What stamps a PTP port's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StampKind {
+    /// The NIC.
+    Hardware,
+    /// The kernel.
+    Kernel,
+    /// Nobody: raw time is read before and after.
+    User,
+}
+
+impl StampKind {
+    /// The word used in JSON, logs and documents.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            StampKind::Hardware => "hardware",
+            StampKind::Kernel => "kernel",
+            StampKind::User => "user",
+        }
+    }
+}
+
+/// One PTP port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PtpPortReport {
+    /// The operator's name for it.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// domainNumber.
+    pub domain: u8,
+    /// Is its link there?
+    pub is_up: bool,
+    /// Its state.
+    pub state: PortState,
+    /// Whom it follows.
+    pub parent: Option<PortIdentity>,
+    /// What the parent says.
+    pub announced: Option<Announced>,
+    /// What stamps its messages.
+    pub stamps: StampKind,
+    /// What the parent's messages may enter.
+    pub vote: PtpVote,
+    /// Mean delay of the link, where it is measured peer to peer, ns.
+    pub peer_delay_ns: Option<i64>,
+    /// Messages whose stamps were missing: transmit, receive.
+    pub missing_stamps: (u64, u64),
+    /// Stamps dropped because a clock was set or slewed under them.
+    pub contradicted_stamps: u64,
+    /// What came and went.
+    pub counters: PtpCounters,
 }
 
 /// What the vote says of a source.
@@ -109,10 +172,14 @@ pub struct SourceReport {
     pub pure_ratio: Option<f64>,
     /// E: what it claims of itself, ns.
     pub claim_ns: i64,
-    /// Half-width of its own region, ns.
+    /// Half-width of its own region, ns; `None`: it proves nothing.
     pub half_width_ns: Option<i64>,
-    /// Did both ends of the last exchange have kernel stamps?
+    /// Half-width of what it asserts, ns, where it may assert something.
+    pub asserted_half_width_ns: Option<i64>,
+    /// Did both ends of the last exchange have kernel stamps, or the NIC's?
     pub has_kernel_stamps: bool,
+    /// Were they the NIC's?
+    pub has_hardware_stamps: bool,
     /// Kernel stamps that were missing: transmit, receive.
     pub missing_stamps: (u64, u64),
     /// Kernel stamps dropped because REALTIME moved under them.

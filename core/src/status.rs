@@ -13,6 +13,8 @@ pub(crate) struct Findings {
     pub(crate) live_groups: usize,
     /// A bound can be published.
     pub(crate) has_bound: bool,
+    /// Something is asserted.
+    pub(crate) has_asserted: bool,
     /// A bound was published in this run, or is left over from the previous one.
     pub(crate) had_bound: bool,
     /// The region relies on a trusted source.
@@ -44,6 +46,9 @@ pub(crate) fn decide(findings: &Findings) -> (Status, Reason) {
         None => {}
     }
     if !has_bound {
+        if findings.has_asserted && !had_bound {
+            return (Status::Starting, Reason::AssertedOnly);
+        }
         return match (groups, had_bound) {
             (0, _) => (Status::FreeRunning, Reason::NoSources),
             (_, true) => (Status::FreeRunning, Reason::BoundExpired),
@@ -68,6 +73,7 @@ mod tests {
     use super::*;
 
     const THREE: Findings = Findings {
+        has_asserted: false,
         groups: 3,
         max_liars: 1,
         live_groups: 3,
@@ -98,6 +104,13 @@ mod tests {
         assert_eq!(decide(&none), (Status::Starting, Reason::NoAnswerYet));
         assert_eq!(decide(&Findings { had_bound: true, ..none }), (Status::FreeRunning, Reason::BoundExpired));
         assert_eq!(decide(&Findings { groups: 0, ..none }), (Status::FreeRunning, Reason::NoSources));
+    }
+
+    #[test]
+    fn an_assertion_is_no_bound() {
+        let asserted = Findings { has_bound: false, had_bound: false, has_asserted: true, ..THREE };
+        assert_eq!(decide(&asserted), (Status::Starting, Reason::AssertedOnly));
+        assert_eq!(decide(&Findings { has_bound: true, ..asserted }), (Status::Locked, Reason::Majority));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From what the sources prove, each for itself, to the one bound: groups, vote, trust, join, audits (BOUND §4, §7).
 
+pub(crate) mod asserted;
 mod groups;
 
 use core::net::IpAddr;
@@ -22,6 +23,7 @@ use crate::status::Broken;
 use crate::time::RawTime;
 use crate::units::{FreqError, to_f64, to_i64};
 
+use asserted::{Asserted, Round};
 use groups::{Group, Roster};
 pub(crate) use groups::{follows_us, group_of};
 
@@ -71,6 +73,10 @@ impl Regions {
         self.get(id).is_some()
     }
 
+    fn narrowest(&self) -> Option<AssociationId> {
+        self.0.iter().min_by_key(|(_, region)| region.half_width_ns()).map(|&(id, _)| id)
+    }
+
     /// Associations are numbered as they come, and visited in that order.
     fn push(&mut self, id: AssociationId, region: Region) {
         debug_assert!(self.0.last().is_none_or(|&(last, _)| last < id), "out of order");
@@ -117,6 +123,8 @@ pub(crate) struct Synthesis {
     pub(crate) broken: Option<Broken>,
     pub(crate) had_bound: bool,
     pub(crate) findings: Findings,
+    /// What holds if the operator's word does too.
+    pub(crate) asserted: Asserted,
     caps: RateCaps,
     /// ±Ω: nothing proved.
     widest_caps: RateCaps,
@@ -153,6 +161,7 @@ impl Synthesis {
             broken: None,
             had_bound: false,
             findings: Findings::default(),
+            asserted: Asserted::default(),
             caps: RateCaps::of(&settings.oscillator),
             widest_caps: RateCaps::of(&settings.oscillator),
             widenings: 0,
@@ -198,6 +207,7 @@ impl Synthesis {
     /// clock's.
     pub(crate) fn new_epoch(&mut self, reason: Reason, events: &mut Vec<Event>) {
         self.previous = None;
+        self.asserted.clear();
         self.caps = self.widest_caps;
         self.is_restored = false;
         self.narrow_updates = 0;
@@ -241,7 +251,28 @@ impl Synthesis {
             None => self.hold_over(world.now),
         }
         self.had_bound |= self.previous.is_some();
+        self.update_asserted(world);
         self.epoch != epoch_before
+    }
+
+    fn update_asserted(&mut self, world: &mut World<'_>) {
+        let round = Round {
+            now: world.now,
+            limits: self.limits(world.settings),
+            memory_ns: world.settings.bound.memory_ns,
+            composer: self.composer(world.settings),
+            groups: self.findings.groups,
+            max_liars: self.findings.max_liars,
+            guaranteed: &self.findings.regions,
+            bound: self.previous,
+        };
+        let voices = self.roster.members.iter().map(|member| (!member.follows_us).then_some(member.voice));
+        self.asserted.update(&round, world.associations, voices, self.roster.groups);
+    }
+
+    /// The association with the narrowest region that counts for anything: guaranteed, or else asserted.
+    pub(crate) fn carrier(&self) -> Option<AssociationId> {
+        self.findings.best.or_else(|| self.asserted.bound.and(self.asserted.regions.narrowest()))
     }
 
     /// Each association's verdict on itself, by group.
@@ -531,10 +562,11 @@ impl Synthesis {
     /// weigh as much as their paths, and no source takes over from another in a jump.
     pub(crate) fn combined(&self, associations: &[Association], now: RawTime) -> Option<Estimate> {
         // Too few to vote are too few to follow.
-        self.findings.best?;
+        self.carrier()?;
         let heard = associations.iter().filter(|association| !association.is_falseticker);
         let mut all = heard.filter_map(|association| {
-            let half_width = to_f64(self.findings.regions.get(association.id)?.half_width_ns()).max(1.0);
+            let region = self.findings.regions.get(association.id).or_else(|| self.asserted.region(association.id));
+            let half_width = to_f64(region?.half_width_ns()).max(1.0);
             Some((association.estimator.at(now)?, 1.0 / (half_width * half_width)))
         });
         let (first, weight) = all.next()?;

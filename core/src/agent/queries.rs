@@ -38,6 +38,9 @@ impl Agent {
             groups: (findings.groups, findings.live_groups, findings.max_liars),
             sources: self.source_reports(now),
             server: self.responder.as_ref().map(|responder| responder.counters),
+            ptp: self.port_reports(),
+            asserted: self.asserted_at(now),
+            phcs: self.clocks.relations(),
         }
     }
 
@@ -45,8 +48,13 @@ impl Agent {
     /// bound.
     #[must_use]
     pub fn estimate_at(&self, now: RawTime) -> Option<Estimate> {
-        let bound = self.synthesis.previous?;
+        let bound = self.synthesis.previous.or(self.synthesis.asserted.bound)?;
         self.estimate_within(now, &bound, bound.edges_at(now.as_ns()).ok()?)
+    }
+
+    /// What holds at `now` if the operator's word does too.
+    fn asserted_at(&self, now: RawTime) -> Option<Bound> {
+        self.synthesis.asserted.bound?.carried_to(now.as_ns()).ok()
     }
 
     /// The same within a bound whose edges at `now` are known already.
@@ -122,7 +130,9 @@ impl Agent {
             pure_ratio: None,
             claim_ns: 0,
             half_width_ns: local.map(|local| local.region.half_width_ns()),
+            asserted_half_width_ns: None,
             has_kernel_stamps: false,
+            has_hardware_stamps: false,
             missing_stamps: (0, 0),
             contradicted_stamps: 0,
             counters: Counters::default(),
@@ -135,10 +145,10 @@ impl Agent {
         SourceReport {
             association: Some(association.id),
             name: line.name.clone(),
-            address: Some(association.address),
+            address: association.address(),
             standing: self.standing(now, association),
             trust: line.trust,
-            carries: self.synthesis.findings.best == Some(association.id),
+            carries: self.synthesis.carrier() == Some(association.id),
             group: group_of(association, &self.settings).to_string(),
             stratum: association.upstream.stratum,
             reach: association.reach,
@@ -150,9 +160,11 @@ impl Agent {
             pure_ratio: association.estimator.pure_ratio(),
             claim_ns: association.upstream.claim_ns,
             half_width_ns: self.synthesis.findings.regions.get(association.id).map(Region::half_width_ns),
+            asserted_half_width_ns: self.synthesis.asserted.region(association.id).map(Region::half_width_ns),
             has_kernel_stamps: association.has_kernel_stamps,
-            missing_stamps: association.client.missing_stamps,
-            contradicted_stamps: association.client.contradicted_stamps,
+            has_hardware_stamps: association.has_hardware_stamps,
+            missing_stamps: self.missing_stamps_of(association),
+            contradicted_stamps: self.contradicted_stamps_of(association),
             counters: association.counters,
         }
     }

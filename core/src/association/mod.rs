@@ -1,17 +1,21 @@
 //! One relation with one address: when to ask, what its answers prove, whether it may vote.
 
 pub mod ntp;
+pub mod ptp;
 
 use core::net::{IpAddr, SocketAddr};
 
 use crate::estimate::{Estimator, Exchange, Filter};
-use crate::io::AssociationId;
+use crate::io::{AssociationId, CrossReading, PhcId};
 use crate::region::hull::Wander;
 use crate::region::polygon::{Limits, Polygon, Verdict};
-use crate::settings::SourceSettings;
-use crate::time::{NS_PER_S, RawSpan, RawTime, TaiTime};
+use crate::settings::{SourceSettings, Timescale};
+use crate::time::{NS_PER_S, PhcTime, RawSpan, RawTime, TaiTime, UtcTime};
 
-use ntp::{Answer, Client, Discard, End, Exchanged, Stamps};
+use crate::leap::LeapTable;
+
+use ntp::{Answer, Client, Discard, End, Exchanged, Stamps, Told};
+use ptp::{Admitted, Constraint, Master};
 
 /// A source that contradicted itself has to be consistent for so many answers before it votes again.
 const PROOF_ANSWERS: u32 = 8;
@@ -19,6 +23,8 @@ const PROOF_ANSWERS: u32 = 8;
 const SILENT_POLLS: i64 = 4;
 /// Floor of the claim of a server whose stamps we do not know (BOUND §2).
 const SOFTWARE_CLAIM_FLOOR_NS: i64 = 25_000;
+/// e of a NIC's stamps that nobody calibrated (BOUND A3).
+const NIC_STAMP_ERROR_NS: i64 = 1_000;
 /// Sources that are asked at least this often are asked in pairs.
 const PAIRS_POLL_NS: i64 = NS_PER_S / 16;
 /// Spacing of the requests of a burst: at most this, on private addresses.
@@ -38,8 +44,8 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    fn new(settings: &SourceSettings, address: SocketAddr) -> Self {
-        let is_near = is_private(address.ip());
+    fn new(settings: &SourceSettings, address: Option<SocketAddr>) -> Self {
+        let is_near = address.is_none_or(|address| is_private(address.ip()));
         let default_ns = if is_near { NS_PER_S } else { 16 * NS_PER_S };
         let min_ns = settings.poll_min_ns.unwrap_or(default_ns.min(settings.poll_max_ns.unwrap_or(default_ns)));
         let max_ns = settings.poll_max_ns.unwrap_or(min_ns).max(min_ns);
@@ -95,14 +101,34 @@ pub struct Counters {
     pub contradictions: u64,
 }
 
-/// One relation with one address.
+/// Whom the relation is with.
+#[derive(Clone, Debug)]
+pub(crate) enum Peer {
+    /// An NTP server.
+    Ntp { address: SocketAddr, client: Box<Client> },
+    /// The grandmaster of a PTP port, or the boundary clock before it.
+    Ptp(Box<Master>),
+    /// A PTP hardware clock that somebody else keeps right.
+    Phc(PhcSource),
+}
+
+/// A PHC as a source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PhcSource {
+    pub(crate) phc: PhcId,
+    error_ns: Option<i64>,
+    timescale: Timescale,
+    /// A poll waits for its reading.
+    is_asked: bool,
+}
+
+/// One relation with one server, master or clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Association {
     pub(crate) id: AssociationId,
     /// Index into the settings' sources.
     pub(crate) source: u32,
-    pub(crate) address: SocketAddr,
-    pub(crate) client: Client,
+    pub(crate) peer: Peer,
     pub(crate) poll: Poll,
     pub(crate) next_poll: RawTime,
     /// Shift register of RFC 5905: one bit a poll, newest lowest.
@@ -118,8 +144,10 @@ pub(crate) struct Association {
     pub(crate) local_address: Option<IpAddr>,
     /// Last round trip, ns.
     pub(crate) delay_ns: i64,
-    /// Both ends of the last exchange had kernel stamps.
+    /// Both ends of the last exchange had kernel stamps, or the NIC's.
     pub(crate) has_kernel_stamps: bool,
+    /// They were the NIC's.
+    pub(crate) has_hardware_stamps: bool,
     pub(crate) is_falseticker: bool,
     /// The server forbade us to ask (DENY, RSTR).
     pub(crate) is_forbidden: bool,
@@ -127,6 +155,8 @@ pub(crate) struct Association {
     polygon: Polygon,
     /// The same by user stamps alone: needs no assumption about stamps.
     kernel_free: Polygon,
+    /// What holds if the operator's word does too, where that is more than is guaranteed.
+    asserted: Option<Polygon>,
     /// Answers still missing until it may vote again.
     proof_left: u32,
     polls: u32,
@@ -136,7 +166,7 @@ pub(crate) struct Association {
 }
 
 impl Association {
-    pub(crate) fn new(
+    pub(crate) fn ntp(
         now: RawTime,
         id: AssociationId,
         source: u32,
@@ -147,13 +177,54 @@ impl Association {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let floor = if is_loopback || settings.agent { 0 } else { SOFTWARE_CLAIM_FLOOR_NS };
         let claim_floor_ns = settings.claim_floor_ns.unwrap_or(floor);
+        let client = Client::new(settings.interleaved, settings.agent, claim_floor_ns, settings.max_distance_ns);
+        let poll = Poll::new(settings, Some(address));
+        Association::new(
+            now,
+            id,
+            source,
+            Peer::Ntp { address, client: Box::new(client) },
+            poll,
+            settings,
+            stamp_error_ns,
+        )
+    }
+
+    pub(crate) fn ptp(
+        id: AssociationId,
+        source: u32,
+        master: Master,
+        settings: &SourceSettings,
+        stamp_error_ns: i64,
+    ) -> Self {
+        let mut poll = Poll::new(settings, None);
+        poll.now_ns = master.sync_interval_ns();
+        // Masters speak unasked.
+        let never = RawTime::MAX;
+        let peer = Peer::Ptp(Box::new(master));
+        let association = Association::new(never, id, source, peer, poll, settings, stamp_error_ns);
+        Association { asserted: Some(Polygon::default()), ..association }
+    }
+
+    pub(crate) fn phc(now: RawTime, id: AssociationId, source: u32, phc: PhcSource, settings: &SourceSettings) -> Self {
+        Association::new(now, id, source, Peer::Phc(phc), Poll::new(settings, None), settings, 0)
+    }
+
+    fn new(
+        next_poll: RawTime,
+        id: AssociationId,
+        source: u32,
+        peer: Peer,
+        poll: Poll,
+        settings: &SourceSettings,
+        stamp_error_ns: i64,
+    ) -> Self {
         Association {
             id,
             source,
-            address,
-            client: Client::new(settings.interleaved, settings.agent, claim_floor_ns, settings.max_distance_ns),
-            poll: Poll::new(settings, address),
-            next_poll: now,
+            peer,
+            poll,
+            next_poll,
             reach: 0,
             last_answer: None,
             upstream: Upstream::default(),
@@ -164,14 +235,39 @@ impl Association {
             local_address: None,
             delay_ns: 0,
             has_kernel_stamps: false,
+            has_hardware_stamps: false,
             is_falseticker: false,
             is_forbidden: false,
             polygon: Polygon::default(),
             kernel_free: Polygon::default(),
+            asserted: None,
             proof_left: 0,
             polls: 0,
             stamp_error_ns,
             settings: settings.clone(),
+        }
+    }
+
+    /// Its address, where it has one.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self.peer {
+            Peer::Ntp { address, .. } => Some(address),
+            Peer::Ptp(_) | Peer::Phc(_) => None,
+        }
+    }
+
+    /// The master, if it is one.
+    pub(crate) fn master(&self) -> Option<&Master> {
+        match &self.peer {
+            Peer::Ptp(master) => Some(master),
+            Peer::Ntp { .. } | Peer::Phc(_) => None,
+        }
+    }
+
+    pub(crate) fn master_mut(&mut self) -> Option<&mut Master> {
+        match &mut self.peer {
+            Peer::Ptp(master) => Some(master),
+            Peer::Ntp { .. } | Peer::Phc(_) => None,
         }
     }
 
@@ -198,7 +294,10 @@ impl Association {
 
     /// How long the source may be silent before it counts as unreachable, ns.
     pub(crate) fn patience_ns(&self) -> i64 {
-        self.poll.now_ns.saturating_mul(SILENT_POLLS).saturating_add(NS_PER_S)
+        match &self.peer {
+            Peer::Ptp(master) => master.patience_ns(),
+            _ => self.poll.now_ns.saturating_mul(SILENT_POLLS).saturating_add(NS_PER_S),
+        }
     }
 
     /// Has it answered lately?
@@ -218,6 +317,7 @@ impl Association {
         self.counters.answers += 1;
         self.proof_left = self.proof_left.saturating_sub(1);
         self.has_kernel_stamps = answer.out.ours.kernel.is_some() && answer.back.ours.kernel.is_some();
+        self.has_hardware_stamps = answer.out.ours.is_hardware && answer.back.ours.is_hardware;
         self.upstream = Upstream {
             stratum: answer.packet.stratum,
             reference_id: answer.packet.reference_id,
@@ -236,25 +336,101 @@ impl Association {
         }
     }
 
+    /// Takes what the master's Announce set free.
+    pub(crate) fn admitted(&mut self, admitted: &Admitted, wander: &Wander) {
+        for constraint in &admitted.guaranteed {
+            match constraint {
+                Constraint::Upper(end) => self.add_upper(end, wander),
+                Constraint::Lower(end) => self.add_lower(end, wander),
+            }
+        }
+        for constraint in &admitted.asserted {
+            let (Constraint::Upper(end) | Constraint::Lower(end)) = constraint;
+            let best = self.widened(end.ours);
+            let Some(asserted) = &mut self.asserted else { continue };
+            match constraint {
+                Constraint::Upper(end) => asserted.add_upper(best.early, upper_ns(end, best.early), wander),
+                Constraint::Lower(end) => asserted.add_lower(best.late, lower_ns(end, best.late), wander),
+            }
+        }
+        self.proof_left = self.proof_left.saturating_sub(u32::from(!admitted.asserted.is_empty()));
+    }
+
+    /// The master's Syncs arrive.
+    pub(crate) fn synced(&mut self, now: RawTime, stamps: Stamps) {
+        self.reach = self.reach << 1 | 1;
+        self.last_answer = Some(now);
+        self.counters.answers += 1;
+        self.has_kernel_stamps = stamps.kernel.is_some();
+        self.has_hardware_stamps = stamps.is_hardware;
+    }
+
+    /// A PHC that is a source was read. Returns whether it proves something.
+    pub(crate) fn phc_read(
+        &mut self,
+        cross: &CrossReading<PhcTime>,
+        stated_error_ns: Option<i64>,
+        leap: &LeapTable,
+        wander: &Wander,
+    ) -> bool {
+        let Peer::Phc(source) = &mut self.peer else { return false };
+        if !std::mem::take(&mut source.is_asked) {
+            return false;
+        }
+        let ns = cross.real.as_ns();
+        let tai = match source.timescale {
+            Timescale::Tai => TaiTime::from_ns(ns),
+            Timescale::Utc if leap.is_ambiguous(UtcTime::from_ns(ns)) => return false,
+            Timescale::Utc => leap.to_tai(UtcTime::from_ns(ns)),
+        };
+        let claim_ns = source.error_ns.or(stated_error_ns);
+        self.reach |= 1;
+        self.last_answer = Some(cross.after);
+        self.counters.answers += 1;
+        self.upstream.claim_ns = claim_ns.unwrap_or(0);
+        let ours = Stamps::user(RawSpan { early: cross.before, late: cross.after });
+        let told = Told { floor: tai, ceil: tai.plus_ns(1), claim_ns: claim_ns.unwrap_or(0) };
+        let end = End { ours, told };
+        let exchange = Exchange {
+            t1: cross.before,
+            t4: cross.after,
+            upper_ns: tai.ns_since(TaiTime::from_ns(cross.before.as_ns())),
+            lower_ns: tai.ns_since(TaiTime::from_ns(cross.after.as_ns())),
+            stamp_ns: 0,
+            pair: None,
+        };
+        self.take_exchange(&exchange);
+        if claim_ns.is_none() {
+            return false;
+        }
+        self.proof_left = self.proof_left.saturating_sub(1);
+        self.add_upper(&end, wander);
+        self.add_lower(&end, wander);
+        true
+    }
+
     /// θ(T1) ≤ t2 − T1 + E, at the early end of T1: true time is not earlier there than at T1 itself.
     fn add_upper(&mut self, end: &End, wander: &Wander) {
-        let told_ns = end.told.ceil.as_ns().saturating_add(end.told.claim_ns);
         let (best, user) = (self.widened(end.ours).early, end.ours.user.early);
-        self.polygon.add_upper(best, told_ns.saturating_sub(best.as_ns()), wander);
-        self.kernel_free.add_upper(user, told_ns.saturating_sub(user.as_ns()), wander);
+        self.polygon.add_upper(best, upper_ns(end, best), wander);
+        self.kernel_free.add_upper(user, upper_ns(end, user), wander);
     }
 
     /// θ(T4) ≥ t3 − T4 − E, at the late end of T4.
     fn add_lower(&mut self, end: &End, wander: &Wander) {
-        let told_ns = end.told.floor.as_ns().saturating_sub(end.told.claim_ns);
         let (best, user) = (self.widened(end.ours).late, end.ours.user.late);
-        self.polygon.add_lower(best, told_ns.saturating_sub(best.as_ns()), wander);
-        self.kernel_free.add_lower(user, told_ns.saturating_sub(user.as_ns()), wander);
+        self.polygon.add_lower(best, lower_ns(end, best), wander);
+        self.kernel_free.add_lower(user, lower_ns(end, user), wander);
     }
 
-    /// Where our stamp was taken, if kernel stamps may err by e; user stamps never do.
+    /// Where our stamp was taken, if stamps may err by e; user stamps never do.
     fn widened(&self, ours: Stamps) -> RawSpan {
-        ours.kernel.map_or(ours.user, |kernel| kernel.widened(self.stamp_error_ns, ours.user))
+        let e = match (&self.peer, ours.is_hardware) {
+            (Peer::Ptp(master), is_hardware) => master.stamp_error_ns(is_hardware, self.stamp_error_ns),
+            (_, true) => self.stamp_error_ns.max(NIC_STAMP_ERROR_NS),
+            (_, false) => self.stamp_error_ns,
+        };
+        ours.kernel.map_or(ours.user, |kernel| kernel.widened(e, ours.user))
     }
 
     fn add_exchange(&mut self, out: &End, back: &End, pair: Option<u32>) {
@@ -268,10 +444,18 @@ impl Association {
             stamp_ns: t1.late.ns_since(t1.early).saturating_add(t4.late.ns_since(t4.early)) / 4,
             pair,
         };
-        self.delay_ns = exchange.strip_ns();
-        self.estimator.push(&exchange);
+        self.take_exchange(&exchange);
+    }
+
+    /// What the estimator gets.
+    pub(crate) fn take_exchange(&mut self, exchange: &Exchange) {
+        // The two ends of PTP's exchanges are far apart, and the clocks run differently meanwhile.
+        let omega = self.estimator.at(exchange.t4).map_or(0.0, |estimate| estimate.omega.as_fraction());
+        let run_ns = crate::units::to_i64((omega * crate::units::to_f64(exchange.t4.ns_since(exchange.t1))).round());
+        self.delay_ns = exchange.strip_ns().saturating_add(run_ns);
+        self.estimator.push(exchange);
         if let Some(exchanges) = &mut self.exchanges {
-            exchanges.push(exchange);
+            exchanges.push(*exchange);
         }
     }
 
@@ -282,6 +466,24 @@ impl Association {
             return Verdict::Silent;
         }
         self.polygon.verdict(now, limits)
+    }
+
+    /// The same if the operator's word holds; `None` where that adds nothing to [`Association::verdict`].
+    pub(crate) fn asserted_verdict(&mut self, now: RawTime, limits: &Limits, memory_ns: i64) -> Option<Verdict> {
+        let is_forgotten = self.is_forgotten(now, memory_ns);
+        let asserted = self.asserted.as_mut()?;
+        asserted.expire(memory_ns);
+        Some(if is_forgotten { Verdict::Silent } else { asserted.verdict(now, limits) })
+    }
+
+    /// Does it assert more than it guarantees?
+    pub(crate) fn asserts(&self) -> bool {
+        self.asserted.is_some()
+    }
+
+    /// What it asserts contradicts itself: forgotten. The guarantees stand on their own.
+    pub(crate) fn forget_asserted(&mut self) {
+        self.asserted.iter_mut().for_each(Polygon::clear);
     }
 
     /// The same from user stamps alone.
@@ -320,7 +522,12 @@ impl Association {
     pub(crate) fn forget_proofs(&mut self) {
         self.polygon.clear();
         self.kernel_free.clear();
-        self.client.reset();
+        self.forget_asserted();
+        match &mut self.peer {
+            Peer::Ntp { client, .. } => client.reset(),
+            Peer::Ptp(master) => master.reset(),
+            Peer::Phc(source) => source.is_asked = false,
+        }
     }
 
     /// The server asked for fewer requests.
@@ -340,6 +547,27 @@ impl Association {
             self.poll.adapt(half_width_ns, i64::try_from(growth).unwrap_or(i64::MAX));
         }
     }
+}
+
+impl PhcSource {
+    pub(crate) fn new(phc: PhcId, error_ns: Option<i64>, timescale: Timescale) -> Self {
+        PhcSource { phc, error_ns, timescale, is_asked: false }
+    }
+
+    /// A poll is due: the next reading counts.
+    pub(crate) fn ask(&mut self) {
+        self.is_asked = true;
+    }
+}
+
+/// What an upper constraint says of θ at `at`, ns.
+fn upper_ns(end: &End, at: RawTime) -> i64 {
+    end.told.ceil.as_ns().saturating_add(end.told.claim_ns).saturating_sub(at.as_ns())
+}
+
+/// What a lower constraint says of θ at `at`, ns.
+fn lower_ns(end: &End, at: RawTime) -> i64 {
+    end.told.floor.as_ns().saturating_sub(end.told.claim_ns).saturating_sub(at.as_ns())
 }
 
 /// Addresses that only somebody near us can have.
@@ -362,7 +590,7 @@ mod tests {
         let kind = SourceKind::Server { host: address.to_owned(), port: 123 };
         let mut settings = SourceSettings::new("s", kind);
         change(&mut settings);
-        Poll::new(&settings, SocketAddr::new(address.parse().expect("an address"), 123))
+        Poll::new(&settings, Some(SocketAddr::new(address.parse().expect("an address"), 123)))
     }
 
     #[test]

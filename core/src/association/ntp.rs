@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 
 use rand_core::RngCore;
 
-use crate::correlation::{Correlation, Mapped};
-use crate::io::{Datagram, Received};
+use crate::clocks::{Clocks, Placed};
+use crate::io::{Datagram, HardwareStamp, Received};
 use crate::leap::LeapTable;
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime, UtcTime};
 use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, ShortTime};
@@ -155,6 +155,7 @@ struct Request {
     names: NtpTimestamp,
     sent: Option<RawSpan>,
     kernel: Option<RealTime>,
+    hardware: Option<HardwareStamp>,
     pair: Option<u32>,
 }
 
@@ -188,7 +189,7 @@ pub(crate) struct Client {
 
 /// What surrounds an answer.
 pub(crate) struct Context<'a> {
-    pub(crate) correlation: &'a Correlation,
+    pub(crate) clocks: &'a Clocks,
     pub(crate) leap: &'a LeapTable,
     /// Near the present, to choose the NTP era.
     pub(crate) pivot: UtcTime,
@@ -225,6 +226,7 @@ impl Client {
             names,
             sent: None,
             kernel: None,
+            hardware: None,
             pair,
         };
         self.next_sequence = self.next_sequence.wrapping_add(1);
@@ -272,12 +274,19 @@ impl Client {
         Datagram::new(&bytes)
     }
 
-    /// Request `sequence` left within `sent`, perhaps with a kernel stamp. Later calls add what was missing.
-    pub(crate) fn sent(&mut self, sequence: u32, sent: RawSpan, kernel: Option<RealTime>) {
+    /// Request `sequence` left within `sent`, perhaps with stamps. Later calls add what was missing.
+    pub(crate) fn sent(
+        &mut self,
+        sequence: u32,
+        sent: RawSpan,
+        kernel: Option<RealTime>,
+        hardware: Option<HardwareStamp>,
+    ) {
         if let Some(request) = self.pending.iter_mut().find(|request| request.sequence == sequence) {
             let first = request.sent.unwrap_or(sent);
             request.sent = Some(RawSpan { early: first.early, late: first.late.max(sent.late) });
             request.kernel = request.kernel.or(kernel);
+            request.hardware = request.hardware.or(hardware);
         }
     }
 
@@ -381,26 +390,13 @@ impl Client {
         // A request cannot have left after its answer arrived, nor an answer arrived before its request left.
         let sent = RawSpan { early: sent.early, late: sent.late.min(received.user_after).max(sent.early) };
         let arrived = RawSpan { early: sent.early, late: received.user_after.max(sent.early) };
-        if request.kernel.is_none() {
-            self.missing_stamps.0 += 1;
-        }
-        if received.kernel.is_none() {
-            self.missing_stamps.1 += 1;
-        }
-        let left = request.kernel.and_then(|stamp| self.map(stamp, sent, context));
-        let came = received.kernel.and_then(|stamp| self.map(stamp, arrived, context));
-        (Stamps { kernel: left, ..Stamps::user(sent) }, Stamps { kernel: came, ..Stamps::user(arrived) })
-    }
-
-    fn map(&mut self, stamp: RealTime, user: RawSpan, context: &Context<'_>) -> Option<RawSpan> {
-        match context.correlation.map(stamp, user) {
-            Mapped::Span(span) => Some(span),
-            Mapped::Unbracketed => None,
-            Mapped::Contradicted => {
-                self.contradicted_stamps += 1;
-                None
-            }
-        }
+        self.missing_stamps.0 += u64::from(request.kernel.is_none() && request.hardware.is_none());
+        self.missing_stamps.1 += u64::from(received.kernel.is_none() && received.hardware.is_none());
+        let left = context.clocks.sent(sent, request.kernel, request.hardware);
+        let came = context.clocks.answered(arrived, received.kernel, received.hardware);
+        self.contradicted_stamps +=
+            [left, came].iter().map(|Placed { contradicted, .. }| u64::from(*contradicted)).sum::<u64>();
+        (left.stamps, came.stamps)
     }
 
     /// E from the header (BOUND §2): (rootdelay + 1 lsb)/2 + rootdisp + 1 lsb + 2^(precision + 1) + floor. Servers

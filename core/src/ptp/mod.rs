@@ -5,9 +5,22 @@
 //! timestamps keep what statime would throw away (which Sync belongs to which Follow_Up, the corrections, the port they
 //! came from). In front of it stands a gate against packets that would make it panic or wrap.
 
+mod counters;
+mod engine;
+mod gate;
+mod protocol;
+mod speech;
+mod tap;
+#[cfg(test)]
+mod tests;
+
 use crate::association::ntp::Stamps;
 use crate::io::{PtpTransmit, TxToken};
 use crate::time::{RawTime, TaiTime};
+
+pub(crate) use counters::Counters;
+pub(crate) use engine::Engine;
+pub use gate::Gated;
 
 /// Tokens of PTP messages have this bit; those of associations and of the NTP responder do not.
 pub(crate) const TOKEN_BIT: u64 = 1 << 62;

@@ -4,7 +4,7 @@
 use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 
-use crate::association::Association;
+use crate::association::{Association, Peer};
 use crate::io::AssociationId;
 use crate::responder::reference_id_of;
 use crate::settings::{Settings, SourceKind};
@@ -22,6 +22,10 @@ pub(crate) enum Group {
     Upstream([u8; 4], u8),
     /// A server by itself.
     Address(IpAddr),
+    /// A PTP grandmaster, whichever way its time comes.
+    Grandmaster([u8; 8]),
+    /// A PTP hardware clock.
+    Phc(u32),
     /// A configured source that has no address yet: source and slot.
     Missing(u32, u32),
     /// This host's clock as root.
@@ -34,6 +38,11 @@ impl std::fmt::Display for Group {
             Group::Named(name) => f.write_str(name),
             Group::Upstream(id, stratum) => write!(f, "upstream {}.{}.{}.{}/{stratum}", id[0], id[1], id[2], id[3]),
             Group::Address(address) => write!(f, "{address}"),
+            Group::Grandmaster(identity) => {
+                f.write_str("grandmaster ")?;
+                identity.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+            Group::Phc(phc) => write!(f, "phc{phc}"),
             Group::Missing(source, slot) => write!(f, "missing {source}/{slot}"),
             Group::Local(source) => write!(f, "local {source}"),
         }
@@ -74,6 +83,8 @@ struct Place {
     stratum: u8,
     reference_id: [u8; 4],
     local_address: Option<IpAddr>,
+    /// Of a PTP master: it may change behind one and the same boundary clock.
+    grandmaster: Option<[u8; 8]>,
 }
 
 impl Place {
@@ -83,6 +94,7 @@ impl Place {
             stratum: association.upstream.stratum,
             reference_id: association.upstream.reference_id,
             local_address: association.local_address,
+            grandmaster: association.master().and_then(|master| master.announced).map(|a| a.grandmaster),
         }
     }
 }
@@ -155,18 +167,24 @@ fn missing_groups(settings: &Settings, associations: &[Association]) -> Vec<Grou
 /// The independence group of an association: the operator's word, or a common upstream, or its address.
 pub(crate) fn group_of(association: &Association, settings: &Settings) -> Group {
     let named = settings.sources.get(association.source as usize).and_then(|line| line.group.clone());
-    match (named, association.upstream.stratum) {
-        (Some(name), _) => Group::Named(name),
-        (None, 0 | 1) => Group::Address(association.address.ip()),
-        (None, stratum) => Group::Upstream(association.upstream.reference_id, stratum),
+    if let Some(name) = named {
+        return Group::Named(name);
+    }
+    match &association.peer {
+        Peer::Ntp { address, .. } if association.upstream.stratum <= 1 => Group::Address(address.ip()),
+        Peer::Ntp { .. } => Group::Upstream(association.upstream.reference_id, association.upstream.stratum),
+        Peer::Ptp(master) => {
+            Group::Grandmaster(master.announced.map_or(master.identity.clock, |announced| announced.grandmaster))
+        }
+        Peer::Phc(source) => Group::Phc(source.phc.0),
     }
 }
 
 /// The group that a silent member stands for.
 fn silent_group_of(association: &Association, settings: &Settings) -> Group {
-    match group_of(association, settings) {
-        Group::Upstream(..) => Group::Address(association.address.ip()),
-        group => group,
+    match (group_of(association, settings), association.address()) {
+        (Group::Upstream(..), Some(address)) => Group::Address(address.ip()),
+        (group, _) => group,
     }
 }
 
@@ -174,7 +192,8 @@ fn silent_group_of(association: &Association, settings: &Settings) -> Group {
 fn voice_of(association: &Association, all: &[Association], settings: &Settings, depth: u32) -> Group {
     let own = group_of(association, settings);
     let Group::Upstream(id, _) = own else { return own };
-    let upstream = all.iter().find(|other| other.id != association.id && reference_id_of(other.address) == id);
+    let upstream =
+        all.iter().find(|other| other.id != association.id && other.address().map(reference_id_of) == Some(id));
     match upstream.filter(|_| depth > 0) {
         Some(upstream) => voice_of(upstream, all, settings, depth - 1),
         None => own,

@@ -1,3 +1,4 @@
 //! Packets: bytes checked first, meaning second.
 
 pub mod ntp;
+pub(crate) mod ptp;

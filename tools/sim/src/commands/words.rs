@@ -195,6 +195,13 @@ pub(super) fn said(event: &Event, name: impl Fn(u32) -> String) -> Option<String
         Event::Unresolved { name } => format!("{name} has no address"),
         Event::Stepped { ns } => format!("steps the disciplined clock by {}", time(*ns as f64)),
         Event::Added { .. } | Event::Removed { .. } | Event::StampDropped { .. } => return None,
+        // Simulated hosts have no PTP ports.
+        Event::PtpState { .. }
+        | Event::PtpParent { .. }
+        | Event::PtpVote { .. }
+        | Event::PtpLink { .. }
+        | Event::UtcOffset { .. }
+        | Event::PhcStepped { .. } => return None,
     })
 }
 

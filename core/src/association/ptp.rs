@@ -1,0 +1,414 @@
+//! The grandmaster that a PTP port follows: what its messages prove, and to whom (BOUND §2, §5).
+//!
+//! A Sync that left the master at t1 and reached us at T2 proves θ(T2) ≥ t1 − T2 − E; a Delay_Req that left us at T3 and
+//! reached the master at t4 proves θ(T3) ≤ t4 − T3 + E. Both hold one by one: nothing needs pairing but the estimate.
+//!
+//! *Guaranteed*: end to end, from the grandmaster itself (stepsRemoved 0) of a class that means locked or in holdover
+//! inside its specification, with a stated accuracy; of a correction only its negative part counts, so that what a
+//! transparent clock claims can only loosen. *Asserted*: boundary clocks, peer delays and whole corrections as well, each
+//! hop with the error that the operator allows it.
+//!
+//! E is the worst of the Announces around a stamp, so a constraint waits for the next one. The estimate does not.
+
+use std::collections::VecDeque;
+
+use crate::estimate::Exchange;
+use crate::io::PtpPort;
+use crate::leap::LeapTable;
+use crate::ptp::{Announced, Correction, PortIdentity, PtpTime, When};
+use crate::settings::{DelayMechanism, PtpSettings, Timescale};
+use crate::time::{RawTime, TaiTime, UtcTime};
+
+use super::ntp::{End, Told};
+
+/// Constraints that may wait for an Announce.
+const MAX_WAITING: usize = 2048;
+/// Peer delays of which the least counts: a link's queues are short, its stamps noisy.
+const PEER_DELAYS: usize = 32;
+/// The worst clockAccuracy with a meaning (IEEE 1588-2019 Table 5): within 1 s.
+const WORST_ACCURACY: u8 = 0x2f;
+/// clockClass of a grandmaster that is locked (6, 13) or in holdover within its specification (7, 14).
+const GOOD_CLASSES: [u8; 4] = [6, 7, 13, 14];
+
+/// What a master's messages may enter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PtpVote {
+    /// The guaranteed region, and the asserted one.
+    Guaranteed,
+    /// The asserted region only, for this reason.
+    Asserted(PtpDoubt),
+    /// Nothing, for this reason.
+    None(PtpDoubt),
+    /// It has not said anything of itself yet.
+    #[default]
+    Unknown,
+}
+
+/// Why a master's word does not count, or not fully.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PtpDoubt {
+    /// Boundary clocks on the way: nothing bounds their own error.
+    BoundaryClock,
+    /// Peer delays: no constraint from end to end.
+    PeerDelay,
+    /// Its clockClass does not mean that it is locked to a reference.
+    ClockClass,
+    /// Its clockAccuracy says nothing.
+    ClockAccuracy,
+    /// Its timestamps are of an arbitrary timescale, and the operator did not say of which.
+    Timescale,
+}
+
+impl PtpDoubt {
+    /// One sentence for an operator.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            PtpDoubt::BoundaryClock => "a boundary clock is on the way, and nothing bounds its own error",
+            PtpDoubt::PeerDelay => "peer delays give no constraint from end to end",
+            PtpDoubt::ClockClass => "its clockClass does not mean that it is locked to a reference",
+            PtpDoubt::ClockAccuracy => "it does not state its accuracy",
+            PtpDoubt::Timescale => "it tells an arbitrary timescale; set timescale = \"utc\" if that is UTC",
+        }
+    }
+}
+
+/// clockAccuracy in ns, rounded up (IEEE 1588-2019 Table 5); `None` where it says nothing.
+#[must_use]
+pub fn accuracy_ns(code: u8) -> Option<i64> {
+    /// From 0x17 (1 ps) on; all below 1 ns count as 1 ns.
+    const NS: [i64; 25] = [
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        3,
+        10,
+        25,
+        100,
+        250,
+        1_000,
+        2_500,
+        10_000,
+        25_000,
+        100_000,
+        250_000,
+        1_000_000,
+        2_500_000,
+        10_000_000,
+        25_000_000,
+        100_000_000,
+        250_000_000,
+        1_000_000_000,
+    ];
+    code.checked_sub(0x17).filter(|_| code <= WORST_ACCURACY).and_then(|at| NS.get(usize::from(at)).copied())
+}
+
+/// The best clockAccuracy that is not better than `ns`: what a master with this bound may say of itself.
+#[must_use]
+pub fn accuracy_of(ns: i64) -> u8 {
+    (0x17..=WORST_ACCURACY).find(|&code| accuracy_ns(code).is_some_and(|stated| stated >= ns)).unwrap_or(0xfe)
+}
+
+/// One direction's constraint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Constraint {
+    /// θ at the early end of our stamp is at most what was told.
+    Upper(End),
+    /// θ at the late end of our stamp is at least what was told.
+    Lower(End),
+}
+
+/// A constraint that waits for the next Announce: as guaranteed, and as asserted.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    guaranteed: Option<Constraint>,
+    asserted: Constraint,
+    /// Clocks on the way that corrected it.
+    corrected: bool,
+}
+
+/// What an Announce set free.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    pub(crate) guaranteed: Vec<Constraint>,
+    pub(crate) asserted: Vec<Constraint>,
+}
+
+/// The port's relation with its master.
+#[derive(Clone, Debug)]
+pub(crate) struct Master {
+    pub(crate) port: PtpPort,
+    pub(crate) identity: PortIdentity,
+    pub(crate) announced: Option<Announced>,
+    pub(crate) vote: PtpVote,
+    /// The present parent, as opposed to the last one.
+    pub(crate) is_parent: bool,
+    /// E after the last Announce, and the remote stamps' e.
+    pub(crate) claim_ns: i64,
+    /// Messages whose timestamps are so near a leap second that they are ambiguous.
+    pub(crate) near_leap: u64,
+    /// How well the NIC's clock is known against raw time, ns.
+    pub(crate) nic_doubt_ns: i64,
+    settings: PtpSettings,
+    waiting: VecDeque<Waiting>,
+    /// The newest delay request: the next Sync makes an exchange of it.
+    asked: Option<(RawTime, i64, i64)>,
+    peer_delays: VecDeque<i64>,
+}
+
+impl Master {
+    pub(crate) fn new(port: PtpPort, identity: PortIdentity, settings: &PtpSettings) -> Self {
+        Master {
+            port,
+            identity,
+            announced: None,
+            vote: PtpVote::Unknown,
+            is_parent: true,
+            claim_ns: 0,
+            near_leap: 0,
+            nic_doubt_ns: i64::MAX,
+            settings: settings.clone(),
+            waiting: VecDeque::new(),
+            asked: None,
+            peer_delays: VecDeque::new(),
+        }
+    }
+
+    /// e of our own stamps of this kind, ns.
+    pub(crate) fn stamp_error_ns(&self, is_hardware: bool, kernel_ns: i64) -> i64 {
+        if is_hardware { self.settings.stamp_error_ns } else { kernel_ns }
+    }
+
+    /// How long the master may be silent, ns.
+    pub(crate) fn patience_ns(&self) -> i64 {
+        let interval_ns = interval_ns(self.settings.log_announce.max(self.settings.log_sync));
+        interval_ns.saturating_mul(i64::from(self.settings.announce_timeout.max(2)) + 1)
+    }
+
+    /// The interval between Syncs, ns.
+    pub(crate) fn sync_interval_ns(&self) -> i64 {
+        interval_ns(self.settings.log_sync)
+    }
+
+    /// Raw time is another clock now, or what was proved was wrong.
+    pub(crate) fn reset(&mut self) {
+        self.waiting.clear();
+        self.asked = None;
+        self.peer_delays.clear();
+    }
+
+    /// The master announced itself: constraints between this Announce and the one before are free now.
+    pub(crate) fn announced(&mut self, announced: Announced) -> Admitted {
+        let before = self.announced.replace(announced);
+        self.vote = self.judge(&announced);
+        let Some(before) = before else {
+            // Of what came before the first Announce nothing was said.
+            self.waiting.clear();
+            return Admitted::default();
+        };
+        if before.is_tai != announced.is_tai {
+            self.waiting.clear();
+        }
+        let both = [before, announced];
+        let votes = both.map(|announced| self.judge(&announced));
+        let claim_ns = both.map(|announced| self.claim_of(&announced)).into_iter().max().flatten();
+        let Some(claim_ns) = claim_ns.filter(|_| both.iter().all(|a| self.claim_of(a).is_some())) else {
+            self.waiting.clear();
+            return Admitted::default();
+        };
+        self.claim_ns = claim_ns;
+        let is_guaranteed = votes.iter().all(|vote| *vote == PtpVote::Guaranteed);
+        let is_asserted = votes.iter().all(|vote| matches!(vote, PtpVote::Guaranteed | PtpVote::Asserted(_)));
+        let hops = both.map(|announced| announced.steps_removed).into_iter().max().unwrap_or(0);
+        let hop_ns = |corrected: bool| self.settings.hop_error_ns * (i64::from(hops) + i64::from(corrected));
+        let mut admitted = Admitted::default();
+        for waiting in self.waiting.drain(..).filter(|_| is_asserted) {
+            admitted.asserted.push(waiting.asserted.claimed(claim_ns.saturating_add(hop_ns(waiting.corrected))));
+            admitted.guaranteed.extend(waiting.guaranteed.filter(|_| is_guaranteed).map(|c| c.claimed(claim_ns)));
+        }
+        admitted
+    }
+
+    /// E and the remote stamps' e; `None`: unbounded.
+    fn claim_of(&self, announced: &Announced) -> Option<i64> {
+        accuracy_ns(announced.clock_accuracy).map(|ns| ns.saturating_add(self.settings.remote_stamp_error_ns))
+    }
+
+    fn judge(&self, announced: &Announced) -> PtpVote {
+        if !announced.is_tai && self.settings.timescale == Timescale::Tai {
+            PtpVote::None(PtpDoubt::Timescale)
+        } else if !GOOD_CLASSES.contains(&announced.clock_class) {
+            PtpVote::None(PtpDoubt::ClockClass)
+        } else if accuracy_ns(announced.clock_accuracy).is_none() {
+            PtpVote::None(PtpDoubt::ClockAccuracy)
+        } else if announced.steps_removed > 0 {
+            PtpVote::Asserted(PtpDoubt::BoundaryClock)
+        } else if self.settings.delay == DelayMechanism::PeerToPeer {
+            PtpVote::Asserted(PtpDoubt::PeerDelay)
+        } else {
+            PtpVote::Guaranteed
+        }
+    }
+
+    /// A Sync arrived. Gives the exchange that it completes.
+    pub(crate) fn synced(
+        &mut self,
+        arrived: &When,
+        origin: PtpTime,
+        (whole, least): (Correction, Correction),
+        leap: &LeapTable,
+    ) -> Option<Exchange> {
+        let arrived = self.compensated(*arrived, self.settings.ingress_latency_ns.saturating_neg());
+        let (guaranteed, asserted) = (self.told(origin, least, leap)?, self.told(origin, whole, leap)?);
+        let end = |told| Constraint::Lower(End { ours: arrived.stamps, told });
+        let is_end_to_end = self.settings.delay == DelayMechanism::EndToEnd;
+        self.wait(Waiting {
+            guaranteed: is_end_to_end.then(|| end(guaranteed)),
+            asserted: end(asserted),
+            corrected: whole > Correction(1 << 16),
+        });
+        let lower_ns = midpoint(asserted).ns_since(TaiTime::from_ns(arrived.point.as_ns()));
+        let stamp_ns = self.doubt_ns(&arrived);
+        match self.settings.delay {
+            DelayMechanism::EndToEnd => {
+                let (asked_at, upper_ns, asked_ns) = self.asked.take().filter(|(at, ..)| *at < arrived.point)?;
+                let lower_ns = lower_ns.saturating_add(self.settings.delay_asymmetry_ns);
+                let stamp_ns = stamp_ns.midpoint(asked_ns);
+                Some(Exchange { t1: asked_at, t4: arrived.point, upper_ns, lower_ns, stamp_ns, pair: None })
+            }
+            DelayMechanism::PeerToPeer => self.peer_exchange(&arrived, asserted, lower_ns, stamp_ns),
+        }
+    }
+
+    /// Peer to peer: the link's delay takes the place of the way back, so that the exchange's middle is the Sync less
+    /// the delay. That a Sync takes no longer than the longest round trip of late is an assumption: it is asserted only.
+    fn peer_exchange(&mut self, arrived: &When, told: Told, lower_ns: i64, stamp_ns: i64) -> Option<Exchange> {
+        let delay_ns = self.peer_delay_ns()?;
+        let longest_ns = self.peer_delays.iter().copied().max().unwrap_or(delay_ns);
+        let ceil = told.ceil.plus_ns(longest_ns.saturating_mul(2).saturating_add(1));
+        let corrected = self.waiting.back().is_some_and(|waiting| waiting.corrected);
+        let ours = arrived.stamps;
+        let asserted = Constraint::Upper(End { ours, told: Told { floor: ceil, ceil, claim_ns: 0 } });
+        self.wait(Waiting { guaranteed: None, asserted, corrected });
+        let lower_ns = lower_ns.saturating_add(self.settings.delay_asymmetry_ns);
+        let upper_ns = lower_ns.saturating_add(delay_ns.saturating_mul(2));
+        Some(Exchange { t1: arrived.point, t4: arrived.point, upper_ns, lower_ns, stamp_ns, pair: None })
+    }
+
+    /// The master received our delay request.
+    pub(crate) fn delayed(
+        &mut self,
+        left: &When,
+        received: PtpTime,
+        (whole, least): (Correction, Correction),
+        leap: &LeapTable,
+    ) -> Option<()> {
+        let left = self.compensated(*left, self.settings.egress_latency_ns);
+        // A residence time is subtracted: the request reached the master later than it would have without it.
+        let negated = |correction: Correction| Correction(correction.0.saturating_neg());
+        let (guaranteed, asserted) =
+            (self.told(received, negated(least), leap)?, self.told(received, negated(whole), leap)?);
+        let end = |told| Constraint::Upper(End { ours: left.stamps, told });
+        let corrected = whole > Correction(1 << 16);
+        self.wait(Waiting { guaranteed: Some(end(guaranteed)), asserted: end(asserted), corrected });
+        let upper_ns = midpoint(asserted).ns_since(TaiTime::from_ns(left.point.as_ns()));
+        self.asked =
+            Some((left.point, upper_ns.saturating_add(self.settings.delay_asymmetry_ns), self.doubt_ns(&left)));
+        Some(())
+    }
+
+    /// The neighbour answered: (t4 − t1 − (t3 − t2) − corrections)/2 is the link's mean delay.
+    pub(crate) fn peer_delayed(
+        &mut self,
+        left: &When,
+        (received, sent): (PtpTime, PtpTime),
+        arrived: &When,
+        correction: Correction,
+    ) {
+        let left = self.compensated(*left, self.settings.egress_latency_ns);
+        let arrived = self.compensated(*arrived, self.settings.ingress_latency_ns.saturating_neg());
+        let there = sent.0.saturating_sub(received.0).saturating_add(correction.0 >> 16);
+        let round_trip = arrived.point.ns_since(left.point).saturating_sub(there);
+        if there < 0 {
+            return;
+        }
+        if self.peer_delays.len() == PEER_DELAYS {
+            self.peer_delays.pop_front();
+        }
+        // A short link's delay may come out negative by what the stamps err.
+        self.peer_delays.push_back(round_trip.max(0) / 2);
+    }
+
+    /// The link's mean delay, ns: the least of late.
+    pub(crate) fn peer_delay_ns(&self) -> Option<i64> {
+        self.peer_delays.iter().copied().min()
+    }
+
+    /// How much in doubt our stamp's best guess is, ns: half of where it was taken, or what the line through many readings
+    /// of the NIC's clock leaves.
+    fn doubt_ns(&self, when: &When) -> i64 {
+        let span = when.stamps.best();
+        let half_ns = span.late.ns_since(span.early) / 2;
+        if when.stamps.is_hardware { half_ns.min(self.nic_doubt_ns) } else { half_ns }
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(waiting);
+    }
+
+    /// `ns` moves the NIC's stamp to where the packet was on the wire; the kernel's are what they are.
+    fn compensated(&self, when: When, ns: i64) -> When {
+        if !when.stamps.is_hardware || ns == 0 {
+            return when;
+        }
+        let kernel = when
+            .stamps
+            .kernel
+            .map(|span| crate::time::RawSpan { early: span.early.plus_ns(ns), late: span.late.plus_ns(ns) });
+        let mut stamps = when.stamps;
+        stamps.kernel = kernel;
+        When { stamps, point: when.point.plus_ns(ns), ..when }
+    }
+
+    /// A timestamp with its correction, as TAI; `None` near a leap second, where UTC is ambiguous.
+    fn told(&mut self, time: PtpTime, correction: Correction, leap: &LeapTable) -> Option<Told> {
+        let floor_ns = time.0.saturating_add(correction.0 >> 16);
+        let ceil_ns = if correction.0 & 0xffff == 0 { floor_ns } else { floor_ns.saturating_add(1) };
+        let is_tai = self.announced.is_some_and(|announced| announced.is_tai);
+        let tai = |ns: i64| if is_tai { TaiTime::from_ns(ns) } else { leap.to_tai(UtcTime::from_ns(ns)) };
+        if !is_tai && leap.is_ambiguous(UtcTime::from_ns(time.0)) {
+            self.near_leap += 1;
+            return None;
+        }
+        self.announced?;
+        Some(Told { floor: tai(floor_ns), ceil: tai(ceil_ns), claim_ns: 0 })
+    }
+}
+
+impl Constraint {
+    /// The same with E = `claim_ns`.
+    fn claimed(self, claim_ns: i64) -> Constraint {
+        let with = |end: End| End { told: Told { claim_ns, ..end.told }, ..end };
+        match self {
+            Constraint::Upper(end) => Constraint::Upper(with(end)),
+            Constraint::Lower(end) => Constraint::Lower(with(end)),
+        }
+    }
+}
+
+/// 2^log s in ns.
+pub(crate) fn interval_ns(log: i8) -> i64 {
+    let second = crate::time::NS_PER_S;
+    if log >= 0 { second << log.min(20) } else { second >> log.unsigned_abs().min(20) }
+}
+
+fn midpoint(told: Told) -> TaiTime {
+    told.floor.plus_ns(told.ceil.ns_since(told.floor) / 2)
+}
