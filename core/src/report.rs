@@ -115,7 +115,7 @@ pub enum Standing {
     Falseticker,
     /// It contradicted its own past and has to prove itself.
     Proving,
-    /// It has no vote: it follows us.
+    /// It has no vote: it follows us, or nothing bounds its error (a boundary clock; a PHC that states none).
     NoVote,
     /// It told us to go away.
     Forbidden,

@@ -409,13 +409,13 @@ impl Agent {
     }
 
     fn master_announced(&mut self, port: PtpPort, announced: Announced) {
-        let wander = self.synthesis.wander(&self.settings);
+        let (now, wander) = (self.now, self.synthesis.wander(&self.settings));
         let name = self.port_name(port);
         self.check_utc_offset(port, &announced);
         let Some((association, _)) = master_of(&mut self.associations, &self.settings, port) else { return };
         let Some(master) = association.master_mut() else { return };
         let before = master.vote;
-        let admitted = master.announced(announced);
+        let admitted = master.announced(now, announced);
         let (vote, claim_ns) = (master.vote, master.claim_ns);
         let [a, b, c, d, e, f, g, h] = announced.grandmaster;
         association.upstream = Upstream {

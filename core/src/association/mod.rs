@@ -15,7 +15,7 @@ use crate::time::{NS_PER_S, PhcTime, RawSpan, RawTime, TaiTime, UtcTime};
 use crate::leap::LeapTable;
 
 use ntp::{Answer, Client, Discard, End, Exchanged, Stamps, Told};
-use ptp::{Admitted, Constraint, Master};
+use ptp::{Admitted, Constraint, Master, PtpVote};
 
 /// A source that contradicted itself has to be consistent for so many answers before it votes again.
 const PROOF_ANSWERS: u32 = 8;
@@ -303,6 +303,15 @@ impl Association {
     /// Has it answered lately?
     pub(crate) fn is_reachable(&self, now: RawTime) -> bool {
         self.last_answer.is_some_and(|at| now.ns_since(at) <= self.patience_ns())
+    }
+
+    /// Can what it says prove anything? A boundary clock's cannot, nor can a PHC's whose error nobody states.
+    pub(crate) fn may_vote(&self) -> bool {
+        match &self.peer {
+            Peer::Ntp { .. } => true,
+            Peer::Ptp(master) => matches!(master.vote, PtpVote::Guaranteed | PtpVote::Unknown),
+            Peer::Phc(source) => source.error_ns.is_some() || self.upstream.claim_ns > 0,
+        }
     }
 
     /// May its polygon vote?

@@ -21,6 +21,8 @@ use crate::time::{RawTime, TaiTime, UtcTime};
 
 use super::ntp::{End, Told};
 
+/// Announces remembered.
+const MAX_HEARD: usize = 8;
 /// Constraints that may wait for an Announce.
 const MAX_WAITING: usize = 2048;
 /// Peer delays of which the least counts: a link's queues are short, its stamps noisy.
@@ -125,6 +127,8 @@ pub(crate) enum Constraint {
 /// A constraint that waits for the next Announce: as guaranteed, and as asserted.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
+    /// When our stamp was taken.
+    at: RawTime,
     guaranteed: Option<Constraint>,
     asserted: Constraint,
     /// Clocks on the way that corrected it.
@@ -155,6 +159,8 @@ pub(crate) struct Master {
     pub(crate) nic_doubt_ns: i64,
     settings: PtpSettings,
     waiting: VecDeque<Waiting>,
+    /// The last Announces, oldest first: a message may be complete long after its stamp was taken.
+    heard: VecDeque<(RawTime, Announced)>,
     /// The newest delay request: the next Sync makes an exchange of it.
     asked: Option<(RawTime, i64, i64)>,
     peer_delays: VecDeque<i64>,
@@ -173,6 +179,7 @@ impl Master {
             nic_doubt_ns: i64::MAX,
             settings: settings.clone(),
             waiting: VecDeque::new(),
+            heard: VecDeque::new(),
             asked: None,
             peer_delays: VecDeque::new(),
         }
@@ -197,40 +204,47 @@ impl Master {
     /// Raw time is another clock now, or what was proved was wrong.
     pub(crate) fn reset(&mut self) {
         self.waiting.clear();
+        self.heard.clear();
         self.asked = None;
         self.peer_delays.clear();
     }
 
-    /// The master announced itself: constraints between this Announce and the one before are free now.
-    pub(crate) fn announced(&mut self, announced: Announced) -> Admitted {
+    /// The master announced itself: what was stamped before is free now.
+    pub(crate) fn announced(&mut self, now: RawTime, announced: Announced) -> Admitted {
         let before = self.announced.replace(announced);
         self.vote = self.judge(&announced);
-        let Some(before) = before else {
-            // Of what came before the first Announce nothing was said.
-            self.waiting.clear();
-            return Admitted::default();
-        };
-        if before.is_tai != announced.is_tai {
+        self.claim_ns = self.claim_of(&announced).unwrap_or(0);
+        if before.is_some_and(|before| before.is_tai != announced.is_tai) {
             self.waiting.clear();
         }
-        let both = [before, announced];
-        let votes = both.map(|announced| self.judge(&announced));
-        let claim_ns = both.map(|announced| self.claim_of(&announced)).into_iter().max().flatten();
-        let Some(claim_ns) = claim_ns.filter(|_| both.iter().all(|a| self.claim_of(a).is_some())) else {
-            self.waiting.clear();
-            return Admitted::default();
-        };
-        self.claim_ns = claim_ns;
-        let is_guaranteed = votes.iter().all(|vote| *vote == PtpVote::Guaranteed);
-        let is_asserted = votes.iter().all(|vote| matches!(vote, PtpVote::Guaranteed | PtpVote::Asserted(_)));
-        let hops = both.map(|announced| announced.steps_removed).into_iter().max().unwrap_or(0);
-        let hop_ns = |corrected: bool| self.settings.hop_error_ns * (i64::from(hops) + i64::from(corrected));
+        if self.heard.len() == MAX_HEARD {
+            self.heard.pop_front();
+        }
+        self.heard.push_back((now, announced));
         let mut admitted = Admitted::default();
-        for waiting in self.waiting.drain(..).filter(|_| is_asserted) {
-            admitted.asserted.push(waiting.asserted.claimed(claim_ns.saturating_add(hop_ns(waiting.corrected))));
-            admitted.guaranteed.extend(waiting.guaranteed.filter(|_| is_guaranteed).map(|c| c.claimed(claim_ns)));
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.admit(&waiting, &mut admitted);
         }
         admitted
+    }
+
+    /// With the worst of what was announced around its stamp, from the last Announce before it on.
+    fn admit(&self, waiting: &Waiting, admitted: &mut Admitted) {
+        // Of what came before the first Announce nothing was said.
+        let Some(first) = self.heard.iter().rposition(|&(at, _)| at <= waiting.at) else { return };
+        let around = || self.heard.range(first..).map(|(_, announced)| announced);
+        let claims = around().map(|announced| self.claim_of(announced));
+        let Some(claim_ns) = claims.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b))).flatten() else { return };
+        if around().any(|announced| matches!(self.judge(announced), PtpVote::None(_) | PtpVote::Unknown)) {
+            return;
+        }
+        let hops = around().map(|announced| announced.steps_removed).max().unwrap_or(0);
+        let hops = i64::from(hops) + i64::from(waiting.corrected);
+        let asserted_ns = claim_ns.saturating_add(self.settings.hop_error_ns.saturating_mul(hops));
+        admitted.asserted.push(waiting.asserted.claimed(asserted_ns));
+        if around().all(|announced| self.judge(announced) == PtpVote::Guaranteed) {
+            admitted.guaranteed.extend(waiting.guaranteed.map(|constraint| constraint.claimed(claim_ns)));
+        }
     }
 
     /// E and the remote stamps' e; `None`: unbounded.
@@ -267,6 +281,7 @@ impl Master {
         let end = |told| Constraint::Lower(End { ours: arrived.stamps, told });
         let is_end_to_end = self.settings.delay == DelayMechanism::EndToEnd;
         self.wait(Waiting {
+            at: arrived.point,
             guaranteed: is_end_to_end.then(|| end(guaranteed)),
             asserted: end(asserted),
             corrected: whole > Correction(1 << 16),
@@ -293,7 +308,7 @@ impl Master {
         let corrected = self.waiting.back().is_some_and(|waiting| waiting.corrected);
         let ours = arrived.stamps;
         let asserted = Constraint::Upper(End { ours, told: Told { floor: ceil, ceil, claim_ns: 0 } });
-        self.wait(Waiting { guaranteed: None, asserted, corrected });
+        self.wait(Waiting { at: arrived.point, guaranteed: None, asserted, corrected });
         let lower_ns = lower_ns.saturating_add(self.settings.delay_asymmetry_ns);
         let upper_ns = lower_ns.saturating_add(delay_ns.saturating_mul(2));
         Some(Exchange { t1: arrived.point, t4: arrived.point, upper_ns, lower_ns, stamp_ns, pair: None })
@@ -314,7 +329,7 @@ impl Master {
             (self.told(received, negated(least), leap)?, self.told(received, negated(whole), leap)?);
         let end = |told| Constraint::Upper(End { ours: left.stamps, told });
         let corrected = whole > Correction(1 << 16);
-        self.wait(Waiting { guaranteed: Some(end(guaranteed)), asserted: end(asserted), corrected });
+        self.wait(Waiting { at: left.point, guaranteed: Some(end(guaranteed)), asserted: end(asserted), corrected });
         let upper_ns = midpoint(asserted).ns_since(TaiTime::from_ns(left.point.as_ns()));
         self.asked =
             Some((left.point, upper_ns.saturating_add(self.settings.delay_asymmetry_ns), self.doubt_ns(&left)));
@@ -411,4 +426,100 @@ pub(crate) fn interval_ns(log: i8) -> i64 {
 
 fn midpoint(told: Told) -> TaiTime {
     told.floor.plus_ns(told.ceil.ns_since(told.floor) / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::association::ntp::Stamps;
+    use crate::time::RawSpan;
+
+    const GOOD: Announced = Announced {
+        grandmaster: [1; 8],
+        steps_removed: 0,
+        clock_class: 6,
+        clock_accuracy: 0x21,
+        priority: (128, 128),
+        time_source: 0x20,
+        is_tai: true,
+        utc_offset_s: None,
+        leap: 0,
+        traceable: (true, true),
+    };
+
+    fn master() -> Master {
+        let settings = PtpSettings { remote_stamp_error_ns: 7, hop_error_ns: 1_000, ..PtpSettings::new("eth0") };
+        Master::new(PtpPort(0), PortIdentity { clock: [1; 8], port: 1 }, &settings)
+    }
+
+    fn sync(master: &mut Master, at_ns: i64) {
+        let at = RawTime::from_ns(at_ns);
+        let stamps = Stamps::user(RawSpan { early: at, late: at });
+        let when = When { stamps, point: at, told: None };
+        let none = (Correction(0), Correction(0));
+        let _ = master.synced(&when, PtpTime(at_ns + 5), none, &LeapTable::default());
+    }
+
+    fn claims(admitted: &[Constraint]) -> Vec<i64> {
+        let end = |constraint: &Constraint| match constraint {
+            Constraint::Upper(end) | Constraint::Lower(end) => end.told.claim_ns,
+        };
+        admitted.iter().map(end).collect()
+    }
+
+    #[test]
+    fn accuracies_are_those_of_the_standard_rounded_up() {
+        let pairs =
+            [(0x17, 1), (0x1e, 3), (0x20, 25), (0x21, 100), (0x23, 1_000), (0x25, 10_000), (0x2f, 1_000_000_000)];
+        for (code, ns) in pairs {
+            assert_eq!(accuracy_ns(code), Some(ns), "{code:#x}");
+        }
+        for code in [0, 0x16, 0x30, 0x31, 0xfe, 0xff] {
+            assert_eq!(accuracy_ns(code), None, "{code:#x}");
+        }
+        assert_eq!((accuracy_of(100), accuracy_of(101), accuracy_of(0)), (0x21, 0x22, 0x17));
+        assert_eq!((accuracy_of(1_000_000_000), accuracy_of(1_000_000_001)), (0x2f, 0xfe));
+    }
+
+    #[test]
+    fn a_constraint_waits_for_the_next_announce_and_takes_the_worst_of_both() {
+        let mut master = master();
+        sync(&mut master, 50);
+        assert!(master.announced(RawTime::from_ns(100), GOOD).guaranteed.is_empty(), "nothing was said of it");
+        sync(&mut master, 150);
+        let worse = Announced { clock_accuracy: 0x23, ..GOOD };
+        let admitted = master.announced(RawTime::from_ns(200), worse);
+        assert_eq!(claims(&admitted.guaranteed), [1_007]);
+        sync(&mut master, 250);
+        assert_eq!(claims(&master.announced(RawTime::from_ns(300), GOOD).guaranteed), [1_007]);
+        // Complete only now, but stamped while the accuracy was the worse one.
+        sync(&mut master, 250);
+        sync(&mut master, 350);
+        assert_eq!(claims(&master.announced(RawTime::from_ns(400), GOOD).guaranteed), [1_007, 107]);
+    }
+
+    #[test]
+    fn who_may_vote() {
+        let guaranteed = |announced: Announced| {
+            let mut master = master();
+            master.announced(RawTime::from_ns(0), announced);
+            sync(&mut master, 10);
+            let admitted = master.announced(RawTime::from_ns(20), announced);
+            (admitted.guaranteed.len(), claims(&admitted.asserted), master.vote)
+        };
+        assert_eq!(guaranteed(GOOD), (1, vec![107], PtpVote::Guaranteed));
+        for class in [7, 13, 14] {
+            assert_eq!(guaranteed(Announced { clock_class: class, ..GOOD }).0, 1, "class {class}");
+        }
+        for class in [0, 52, 135, 187, 248, 255] {
+            let (votes, asserts, vote) = guaranteed(Announced { clock_class: class, ..GOOD });
+            assert_eq!((votes, asserts.len(), vote), (0, 0, PtpVote::None(PtpDoubt::ClockClass)), "class {class}");
+        }
+        let behind = guaranteed(Announced { steps_removed: 2, ..GOOD });
+        assert_eq!(behind, (0, vec![2_107], PtpVote::Asserted(PtpDoubt::BoundaryClock)));
+        let vague = guaranteed(Announced { clock_accuracy: 0xfe, ..GOOD });
+        assert_eq!((vague.0, vague.2), (0, PtpVote::None(PtpDoubt::ClockAccuracy)));
+        let arbitrary = guaranteed(Announced { is_tai: false, ..GOOD });
+        assert_eq!((arbitrary.0, arbitrary.2), (0, PtpVote::None(PtpDoubt::Timescale)));
+    }
 }

@@ -62,8 +62,6 @@ struct Port {
     tap: Tap,
     unstamped: VecDeque<Unstamped>,
     masters: Vec<Master>,
-    /// Of our next Announce. statime begins with 0 whenever the domain does, which its own slaves take for old news.
-    announce_sequence: u16,
     state: PortState,
     parent: Option<PortIdentity>,
     counters: Counters,
@@ -338,7 +336,7 @@ impl Engine {
     }
 
     fn send(&mut self, index: usize, context: Option<TimestampContext>, is_link_local: bool, data: &[u8]) {
-        let Ok(mut message) = ptp::parse(data) else { return };
+        let Ok(message) = ptp::parse(data) else { return };
         let port = &self.ports[index];
         let domain = &self.domains[port.domain];
         let speaker = Speaker {
@@ -349,15 +347,10 @@ impl Engine {
         };
         let spoken = speaker.say(message);
         let port = &mut self.ports[index];
-        let Some(spoken) = spoken else {
+        let Some(message) = spoken else {
             port.counters.silenced += 1;
             return;
         };
-        message = spoken;
-        if message.header.kind == MessageType::Announce {
-            message.header.sequence = port.announce_sequence;
-            port.announce_sequence = port.announce_sequence.wrapping_add(1);
-        }
         let token = TxToken(TOKEN_BIT | u64::try_from(index).unwrap_or(0) << 32 | u64::from(self.next_token));
         self.next_token = self.next_token.wrapping_add(1);
         let channel = if context.is_some() { PtpChannel::Event } else { PtpChannel::General };
@@ -411,7 +404,6 @@ impl Port {
             tap: Tap::new(PortIdentity { clock: [0; 8], port: 0 }),
             unstamped: VecDeque::new(),
             masters: Vec::new(),
-            announce_sequence: 0,
             state: PortState::default(),
             parent: None,
             counters: Counters::default(),

@@ -78,19 +78,24 @@ pub struct Announced {
     pub traceable: (bool, bool),
 }
 
-/// What a port learnt from the network.
+/// What a port learnt from the network. A change of state comes before the change of parent that goes with it, and a
+/// new parent before what it last announced. Measurements are told once each; all but [`Finding::PeerDelayed`] are the
+/// present parent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// The best master clock algorithm chose this port as its parent, or nobody any more.
     Parent(Option<PortIdentity>),
-    /// The parent announced itself.
+    /// The parent announced itself (or had done so just before it became the parent).
     Announced(Announced),
     /// A Sync of the parent with its origin timestamp, one-step or with its Follow_Up. `correction` is the sum of both
-    /// messages', `least` the sum of their negative ones.
+    /// messages', still to be added to `origin`; `least` the sum of their negative ones.
     Synced { arrived: When, origin: PtpTime, correction: Correction, least: Correction },
-    /// The parent answered a delay request of ours: when it left, when the parent received it.
+    /// The parent answered a delay request of ours: when it left, when the parent received it. `correction` is still to
+    /// be subtracted from `received`; `least` is its negative part.
     Delayed { left: When, received: PtpTime, correction: Correction, least: Correction },
-    /// The neighbour answered a peer delay request: t1..t4 of IEEE 1588-2019 §11.4, with the sum of corrections.
+    /// The neighbour answered a peer delay request: t1..t4 of IEEE 1588-2019 §11.4, with the sum of corrections. The
+    /// neighbour's instants are of its own clock and good for a difference only; a one-step answer gives the same one
+    /// twice (perhaps 0) and its turnaround as a correction.
     PeerDelayed { left: When, received: PtpTime, sent: PtpTime, arrived: When, correction: Correction },
     /// The port's state changed (its name as in the standard, e.g. `SLAVE`).
     State(PortState),

@@ -373,3 +373,131 @@ fn expire<T>(halves: &mut VecDeque<Half<T>>, now: RawTime, counters: &mut Counte
         counters.unmatched += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::association::ntp::Stamps;
+    use crate::time::RawSpan;
+    use crate::wire::ptp::{Header, Timestamp};
+
+    const US: PortIdentity = PortIdentity { clock: [1; 8], port: 1 };
+    const OLD: PortIdentity = PortIdentity { clock: [2; 8], port: 1 };
+    const NEW: PortIdentity = PortIdentity { clock: [3; 8], port: 1 };
+    const TOLD: Timestamp = Timestamp { seconds: 1_000, nanos: 0 };
+
+    fn message(kind: MessageType, source: PortIdentity, requester: PortIdentity) -> Message {
+        let header = Header {
+            kind,
+            sdo: 0,
+            version: (2, 1),
+            domain: 0,
+            flags: flag::TWO_STEP,
+            correction: Correction(0),
+            source,
+            sequence: 7,
+            log_interval: 0,
+        };
+        let body = if kind.length() == 54 { Body::Answer(TOLD, requester) } else { Body::Origin(TOLD) };
+        Message { header, body }
+    }
+
+    fn when(ns: i64) -> When {
+        let point = RawTime::from_ns(ns);
+        let user = RawSpan { early: point, late: point };
+        When { stamps: Stamps { user, kernel: None, is_hardware: false }, point, told: None }
+    }
+
+    struct Bench(Tap, Counters);
+
+    impl Bench {
+        fn new() -> Self {
+            Bench(Tap::new(US), Counters::default())
+        }
+
+        fn hears(&mut self, message: Message, parent: PortIdentity) -> Option<Finding> {
+            let stamp = message.header.kind.is_event().then(|| when(5));
+            self.0.received(RawTime::from_ns(5), &message, stamp, Some(parent), &mut self.1)
+        }
+    }
+
+    #[test]
+    fn two_parents_never_make_one_finding() {
+        let (sync, follow_up) = (MessageType::Sync, MessageType::FollowUp);
+        for (first, second) in [(sync, follow_up), (follow_up, sync)] {
+            let mut bench = Bench::new();
+            assert_eq!(bench.hears(message(first, OLD, US), OLD), None);
+            bench.0.forget_parent();
+            assert_eq!(bench.hears(message(second, NEW, US), NEW), None);
+            assert!(bench.hears(message(first, NEW, US), NEW).is_some());
+        }
+        let mut bench = Bench::new();
+        bench.0.delay_asked(7);
+        assert_eq!(bench.0.delay_left(7, Some(when(1))), None);
+        bench.0.forget_parent();
+        assert_eq!(bench.hears(message(MessageType::DelayResp, NEW, US), NEW), None);
+        assert_eq!(bench.1.unmatched, 1);
+    }
+
+    #[test]
+    fn answers_count_once_and_only_ours() {
+        let mut bench = Bench::new();
+        bench.0.delay_asked(7);
+        bench.0.delay_left(7, Some(when(1)));
+        assert_eq!(bench.hears(message(MessageType::DelayResp, OLD, NEW), OLD), None);
+        assert_eq!(bench.hears(message(MessageType::DelayResp, NEW, US), OLD), None);
+        assert_eq!(bench.1.foreign, 2);
+        assert!(bench.hears(message(MessageType::DelayResp, OLD, US), OLD).is_some());
+        assert_eq!(bench.hears(message(MessageType::DelayResp, OLD, US), OLD), None);
+        assert_eq!((bench.1.unmatched, bench.1.repeated), (1, 0), "who was answered is forgotten");
+    }
+
+    #[test]
+    fn a_one_step_response_is_its_own_follow_up() {
+        let mut bench = Bench::new();
+        bench.0.peer_asked(7);
+        bench.0.peer_left(7, Some(when(1)));
+        let mut response = message(MessageType::PdelayResp, OLD, US);
+        (response.header.flags, response.header.correction) = (0, Correction(99));
+        let told = time_of(TOLD);
+        let expected = Finding::PeerDelayed {
+            left: when(1),
+            received: told,
+            sent: told,
+            arrived: when(5),
+            correction: Correction(99),
+        };
+        assert_eq!(bench.hears(response, NEW), Some(expected));
+        assert_eq!(bench.hears(response, NEW), None);
+        assert_eq!(bench.1.repeated, 1);
+    }
+
+    #[test]
+    fn a_rival_in_time_voids_the_exchange() {
+        let mut bench = Bench::new();
+        bench.0.peer_asked(7);
+        assert_eq!(bench.hears(message(MessageType::PdelayResp, OLD, US), OLD), None);
+        assert_eq!(bench.hears(message(MessageType::PdelayResp, NEW, US), OLD), None);
+        assert_eq!(bench.hears(message(MessageType::PdelayRespFollowUp, OLD, US), OLD), None);
+        assert_eq!(bench.0.peer_left(7, Some(when(1))), None);
+        assert_eq!(bench.1.many_responders, 1);
+    }
+
+    #[test]
+    fn memories_are_bounded() {
+        let mut bench = Bench::new();
+        for sequence in 0..1_000 {
+            bench.0.delay_asked(sequence);
+            bench.0.peer_asked(sequence);
+            for kind in [MessageType::Sync, MessageType::FollowUp] {
+                let mut half = message(kind, OLD, US);
+                half.header.sequence = 2 * sequence + u16::from(kind == MessageType::Sync);
+                bench.hears(half, OLD);
+            }
+        }
+        let Bench(tap, counters) = bench;
+        assert_eq!((tap.delays.len(), tap.peers.len()), (MAX_REQUESTS, MAX_REQUESTS));
+        assert_eq!((tap.syncs.len(), tap.follow_ups.len()), (MAX_HALVES, MAX_HALVES));
+        assert_eq!(counters.unmatched, 2_000 - 16);
+    }
+}
