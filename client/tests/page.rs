@@ -206,6 +206,18 @@ fn a_read_is_the_aged_bound_in_utc() {
 }
 
 #[test]
+fn what_is_asserted_ages_like_the_bound_and_needs_none() {
+    let asserted = Asserted { theta_lo_ns: -50, theta_hi_ns: 70, omega_lo: 0, omega_hi: (1 << RATE_BITS) / 1_000_000 };
+    let bound = Bound { t_ref_ns: 4_990 * S, void_after_ns: 5_001 * S, cap_hi: i64::MAX, ..locked().bound };
+    for status in [Status::Locked, Status::Starting] {
+        let page = Publication { status, bound, asserted: Some(asserted), ..locked() };
+        assert_eq!(page.asserted_at(5_000 * S), Some((4_963 * S - 50, 4_963 * S + 70 + 10_000 + 1)));
+        assert_eq!(page.asserted_at(5_001 * S), None, "void");
+        assert_eq!(Publication { asserted: None, ..page }.asserted_at(5_000 * S), None);
+    }
+}
+
+#[test]
 fn a_read_by_this_hosts_clock_lies_between_two_readings_of_it() {
     let dir = Dir::new();
     let _publisher = dir.published(&locked());

@@ -5,28 +5,31 @@ use crate::wire::ptp::MessageType;
 
 /// Counts of one port since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
-    /// Messages that passed the gate, by messageType ([`MessageType::NAMES`]).
-    pub(crate) received: [u64; 16],
+pub struct Counters {
+    /// Messages that passed the gate, by messageType ([`Counters::RECEIVED_NAMES`]).
+    pub received: [u64; 16],
     /// Messages that did not, by reason ([`Gated::NAMES`]).
-    pub(crate) gated: [u64; Gated::COUNT],
+    pub gated: [u64; Gated::COUNT],
     /// Event messages, ours or received, that have no stamp.
-    pub(crate) unstamped: u64,
+    pub unstamped: u64,
     /// Follow_Ups without their Sync, Syncs without their Follow_Up, responses that nobody asked for or too late.
-    pub(crate) unmatched: u64,
+    pub unmatched: u64,
     /// Messages that were there before: duplicates, replays, Syncs older than the last one used.
-    pub(crate) repeated: u64,
+    pub repeated: u64,
     /// Messages of masters that are not the parent, answers to others.
-    pub(crate) foreign: u64,
+    pub foreign: u64,
     /// Peer delay requests that more than one port answered.
-    pub(crate) many_responders: u64,
+    pub many_responders: u64,
     /// Messages sent.
-    pub(crate) sent: u64,
+    pub sent: u64,
     /// Messages of a master that were not sent, for we have no bound or may be a slave only.
-    pub(crate) silenced: u64,
+    pub silenced: u64,
 }
 
 impl Counters {
+    /// The names of the messageTypes, in order of their numbers; unused numbers are `reserved-N`.
+    pub const RECEIVED_NAMES: [&'static str; 16] = MessageType::NAMES;
+
     pub(crate) fn count_received(&mut self, kind: MessageType) {
         self.received[kind as usize] += 1;
     }

@@ -306,11 +306,13 @@ impl Engine {
     }
 
     /// Its state.
+    #[cfg(test)]
     pub(crate) fn state(&self, port: PtpPort) -> PortState {
         self.ports[usize::from(port.0)].state
     }
 
     /// Whom it follows, and what that one last announced.
+    #[cfg(test)]
     pub(crate) fn parent(&self, port: PtpPort) -> Option<(PortIdentity, Announced)> {
         let port = &self.ports[usize::from(port.0)];
         port.parent.zip(port.announced())

@@ -1,7 +1,7 @@
 //! PTP (IEEE 1588-2019): ports, masters and messages. What the messages prove is the association's business.
 //!
 //! statime runs the protocol: best master clock algorithm, port states, message intervals, the duties of a master. It
-//! neither measures nor steers anything here: every measurement is taken from the packets ([`Finding`]), so that their
+//! neither measures nor steers anything here: every measurement is taken from the packets (`Finding`), so that their
 //! timestamps keep what statime would throw away (which Sync belongs to which Follow_Up, the corrections, the port they
 //! came from). In front of it stands a gate against packets that would make it panic or wrap.
 
@@ -18,7 +18,7 @@ use crate::association::ntp::Stamps;
 use crate::io::{PtpTransmit, TxToken};
 use crate::time::{RawTime, TaiTime};
 
-pub(crate) use counters::Counters;
+pub use counters::Counters;
 pub(crate) use engine::Engine;
 pub use gate::Gated;
 

@@ -21,37 +21,37 @@ use truebound_core::settings::Settings;
 use truebound_core::time::{PhcTime, RawTime, RealTime};
 
 /// 2026-01-01T00:00:37 TAI.
-pub const EPOCH: i64 = 1_767_225_637_000_000_000;
-pub const S: i64 = 1_000_000_000;
-pub const US: i64 = 1_000;
+pub(crate) const EPOCH: i64 = 1_767_225_637_000_000_000;
+pub(crate) const S: i64 = 1_000_000_000;
+pub(crate) const US: i64 = 1_000;
 /// What two readings of raw time around one of a PHC take.
 const WINDOW_NS: i64 = 154;
 const REAL_WINDOW_NS: i64 = 60;
 
 /// How long a message takes: from a host to another, of `bytes`, by chance.
-pub type Delay = Box<dyn FnMut(usize, usize, &mut ChaCha12Rng) -> i64>;
+pub(crate) type Delay = Box<dyn FnMut(usize, usize, &mut ChaCha12Rng) -> i64>;
 /// May change a message in flight, or drop it: from, to, bytes.
-pub type Meddler = Box<dyn FnMut(usize, usize, &mut Vec<u8>, &mut ChaCha12Rng) -> bool>;
+pub(crate) type Meddler = Box<dyn FnMut(usize, usize, &mut Vec<u8>, &mut ChaCha12Rng) -> bool>;
 
-pub struct Host {
-    pub agent: Agent,
+pub(crate) struct Host {
+    pub(crate) agent: Agent,
     boot: i64,
     /// Frequency error of raw time.
     freq: f64,
     /// The NIC's clock at EPOCH and its frequency error; `None`: no NIC clock.
-    pub phc: Option<(i64, f64)>,
+    pub(crate) phc: Option<(i64, f64)>,
     phc_dialled_ppb: i64,
     address: IpAddr,
     is_dead: bool,
     wake_generation: u64,
-    pub events: Vec<Event>,
-    pub page: Option<Publication>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) page: Option<Publication>,
     /// Publications, by true time.
-    pub published: Vec<(i64, Publication)>,
+    pub(crate) published: Vec<(i64, Publication)>,
 }
 
 impl Host {
-    pub fn raw(&self, t: i64) -> RawTime {
+    pub(crate) fn raw(&self, t: i64) -> RawTime {
         let since = (t - self.boot) as f64;
         RawTime::from_ns(t - self.boot + (since * self.freq).floor() as i64)
     }
@@ -61,14 +61,14 @@ impl Host {
         self.boot.saturating_add(ns.ceil().min(9e18) as i64)
     }
 
-    pub fn phc_at(&self, t: i64) -> PhcTime {
+    pub(crate) fn phc_at(&self, t: i64) -> PhcTime {
         let (at_epoch, freq) = self.phc.expect("a NIC with a clock");
         let since = (t - EPOCH) as f64;
         PhcTime::from_ns(at_epoch + (t - EPOCH) + (since * freq).round() as i64)
     }
 
     /// True θ at t: TAI − raw.
-    pub fn theta(&self, t: i64) -> i64 {
+    pub(crate) fn theta(&self, t: i64) -> i64 {
         t - self.raw(t).as_ns()
     }
 
@@ -85,22 +85,22 @@ enum What {
     Datagram { to: usize, socket: SocketId, from: SocketAddr, data: Vec<u8>, arrived: i64 },
 }
 
-pub struct World {
-    pub hosts: Vec<Host>,
-    pub now: i64,
+pub(crate) struct World {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) now: i64,
     queue: BinaryHeap<Reverse<(i64, u64, What)>>,
     order: u64,
     rng: ChaCha12Rng,
-    pub delay: Delay,
-    pub meddle: Meddler,
+    pub(crate) delay: Delay,
+    pub(crate) meddle: Meddler,
     /// Messages sent so far.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Hardware stamps are used where the NIC has a clock.
-    pub lost_stamps: u32,
+    pub(crate) lost_stamps: u32,
 }
 
 impl World {
-    pub fn new(seed: u64) -> World {
+    pub(crate) fn new(seed: u64) -> World {
         World {
             hosts: Vec::new(),
             now: EPOCH,
@@ -115,7 +115,7 @@ impl World {
     }
 
     /// A host whose crystal is off by `ppm` and whose NIC's clock shows `phc` = (offset from true time, its ppm).
-    pub fn host(&mut self, settings: Settings, ppm: f64, phc: Option<(i64, f64)>) -> usize {
+    pub(crate) fn host(&mut self, settings: Settings, ppm: f64, phc: Option<(i64, f64)>) -> usize {
         let index = self.hosts.len();
         let boot = self.now - 1000 * S;
         let raw = RawTime::from_ns(((self.now - boot) as f64 * (1.0 + ppm * 1e-6)) as i64);
@@ -151,11 +151,11 @@ impl World {
         index
     }
 
-    pub fn kill(&mut self, index: usize) {
+    pub(crate) fn kill(&mut self, index: usize) {
         self.hosts[index].is_dead = true;
     }
 
-    pub fn revive(&mut self, index: usize) {
+    pub(crate) fn revive(&mut self, index: usize) {
         self.hosts[index].is_dead = false;
         let mut t = self.now;
         self.handle(index, t, Input::Wakeup);
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// Hands a message to a host as if it had come from the link now.
-    pub fn inject(&mut self, to: usize, channel: PtpChannel, data: Vec<u8>) {
+    pub(crate) fn inject(&mut self, to: usize, channel: PtpChannel, data: Vec<u8>) {
         self.push(self.now + US, What::Message { to, channel, data, arrived: self.now });
     }
 
@@ -178,7 +178,7 @@ impl World {
     }
 
     /// Runs until true time `end`; `look` sees the world once per `period`.
-    pub fn run(&mut self, end: i64, period: i64, mut look: impl FnMut(&World, i64)) {
+    pub(crate) fn run(&mut self, end: i64, period: i64, mut look: impl FnMut(&World, i64)) {
         let mut next_look = self.now + period;
         loop {
             let at = self.queue.peek().map_or(i64::MAX, |Reverse((at, ..))| *at);
@@ -337,7 +337,7 @@ impl World {
             let (user_before, user_after) = (self.hosts[index].raw(before), self.hosts[index].raw(*t + 3 * US));
             let sent = Input::Sent { token: transmit.token, user_before, user_after, kernel: None, hardware: None };
             self.handle(index, *t + 3 * US, sent);
-            if self.lost_stamps == 0 || self.rng.next_u32() % self.lost_stamps != 0 {
+            if self.lost_stamps == 0 || !self.rng.next_u32().is_multiple_of(self.lost_stamps) {
                 self.push(left + 40 * US, What::Stamped { host: index, token: transmit.token.0, before, left });
             }
         }
@@ -378,18 +378,18 @@ impl World {
 
 /// What a reader of a host's page sees, against the truth.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
-    pub reads: u64,
-    pub violations: u64,
-    pub asserted_reads: u64,
-    pub asserted_violations: u64,
-    pub errors_ns: Vec<i64>,
-    pub half_widths_ns: Vec<i64>,
-    pub asserted_half_widths_ns: Vec<i64>,
+pub(crate) struct Tally {
+    pub(crate) reads: u64,
+    pub(crate) violations: u64,
+    pub(crate) asserted_reads: u64,
+    pub(crate) asserted_violations: u64,
+    pub(crate) errors_ns: Vec<i64>,
+    pub(crate) half_widths_ns: Vec<i64>,
+    pub(crate) asserted_half_widths_ns: Vec<i64>,
 }
 
 impl Tally {
-    pub fn read(&mut self, world: &World, index: usize, t: i64) {
+    pub(crate) fn read(&mut self, world: &World, index: usize, t: i64) {
         let host = &world.hosts[index];
         let (raw, theta) = (host.raw(t).as_ns(), host.theta(t));
         let Some(page) = &host.page else { return };
@@ -411,13 +411,13 @@ impl Tally {
         }
     }
 
-    pub fn percentile(values: &[i64], percent: usize) -> i64 {
+    pub(crate) fn percentile(values: &[i64], percent: usize) -> i64 {
         let mut sorted = values.to_vec();
         sorted.sort_unstable();
         sorted.get((sorted.len().max(1) - 1) * percent / 100).copied().unwrap_or(i64::MAX)
     }
 
-    pub fn error_percentile(&self, percent: usize) -> i64 {
+    pub(crate) fn error_percentile(&self, percent: usize) -> i64 {
         let sizes: Vec<i64> = self.errors_ns.iter().map(|error| error.abs()).collect();
         Tally::percentile(&sizes, percent)
     }

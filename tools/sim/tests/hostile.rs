@@ -208,7 +208,8 @@ fn an_attacker_who_knows_the_cookies_panics_nothing() {
                 }
                 let kernel = rng.chance(0.5).then(|| RealTime::from_ns(rng.next().cast_signed()));
                 let socket = SocketId::Client(AssociationId(0));
-                let received = Received { socket, from, to: None, data: &data, kernel, hardware: None, user_after: now };
+                let received =
+                    Received { socket, from, to: None, data: &data, kernel, hardware: None, user_after: now };
                 receive(&mut scene.world.hosts[client].agent, now, received, false);
                 let _ = scene.world.hosts[client].agent.report(now);
             }
@@ -259,8 +260,15 @@ fn nothing_panics_the_responder() {
     for k in 0..PACKETS / 2 {
         let data = mutate(&mut rng, &scene.corpus);
         let kernel = rng.chance(0.5).then(|| RealTime::from_ns(rng.next().cast_signed()));
-        let received =
-            Received { socket: SocketId::Server(0), from: client, to: None, data: &data, kernel, hardware: None, user_after: now };
+        let received = Received {
+            socket: SocketId::Server(0),
+            from: client,
+            to: None,
+            data: &data,
+            kernel,
+            hardware: None,
+            user_after: now,
+        };
         let agent = &mut scene.world.hosts[scene.server].agent;
         agent.handle(now, Input::Received(received));
         loop {
@@ -273,7 +281,10 @@ fn nothing_panics_the_responder() {
                     assert_eq!(answer.data.as_slice()[0] & 7, 4, "packet {k}");
                     let (user_before, user_after) = (now, now.plus_ns(rng.between(0, 1_000)));
                     let kernel = rng.chance(0.5).then(|| RealTime::from_ns(rng.next().cast_signed()));
-                    agent.handle(now, Input::Sent { token: answer.token, user_before, user_after, kernel, hardware: None });
+                    agent.handle(
+                        now,
+                        Input::Sent { token: answer.token, user_before, user_after, kernel, hardware: None },
+                    );
                 }
                 Output::WakeAt(_) => break,
                 _ => {}

@@ -180,7 +180,7 @@ fn notice(world: &World, breaks: &[Break]) -> (Option<f64>, u64, u64) {
         |host: &&Host| host.spec.is_checked && first.host.as_ref().map_or(is_client(host), |name| host.name == *name);
     let noticed = world.hosts.iter().filter(is_meant).filter_map(|host| noticed_at(host, broke)).min();
     let count = |from: i64, to: i64| {
-        let of = |host: &Host| host.checker.violated_at.iter().filter(|at| (from..to).contains(at)).count() as u64;
+        let of = |host: &Host| host.checker.violated_at.iter().filter(|at| (from..to).contains(*at)).count() as u64;
         world.hosts.iter().filter(is_meant).map(of).sum()
     };
     let until = noticed.unwrap_or(i64::MAX);
