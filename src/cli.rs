@@ -71,6 +71,8 @@ pub(crate) enum Command {
         #[arg(long, value_parser = parse_duration_ns, default_value = "2s")]
         duration: i64,
     },
+    /// What this host can do, what would be used and what is missing, each with the fix; exit 1 if there can be no bound
+    Doctor(DoctorArgs),
     /// Histograms of half-width, offset and delays since the agent started
     Report(Running),
     /// Run-time control of a running agent
@@ -149,6 +151,15 @@ pub(crate) enum DemoFault {
     HalfWidth,
     /// The only server lies by twice the half-width
     LyingServer,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DoctorArgs {
+    /// Network interface; without one, every interface that is up, except lo
+    #[arg(value_name = "IFACE")]
+    pub(crate) interface: Option<String>,
+    #[command(flatten)]
+    pub(crate) running: Running,
 }
 
 #[derive(Debug, Clone, Args)]

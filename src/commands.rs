@@ -12,6 +12,7 @@ use truebound_core::units::FreqError;
 
 use crate::cli::{ControlAction, Running};
 use crate::recorder::{show_ns, show_signed_ns};
+use crate::view::ptp;
 
 /// Why a command failed, worded for the person who typed it.
 pub(crate) type Failure = String;
@@ -71,13 +72,17 @@ pub(crate) fn now(running: &Running) -> Result<bool, Failure> {
     let reader = AnyReader::open(&running.runtime_dir.join("bound")).map_err(|error| error.to_string())?;
     match reader.now() {
         Ok(interval) => {
-            let value = now_json(&interval, reader.publication().as_ref());
-            print(running.json, &value, || now_text(&interval));
+            let publication = reader.publication();
+            let asserted = asserted_json(&reader, publication.as_ref());
+            let mut value = now_json(&interval, publication.as_ref());
+            value["asserted"] = asserted.clone();
+            print(running.json, &value, || now_text(&interval) + &asserted_text(&asserted));
             Ok(true)
         }
         Err(unavailable) => {
-            let value = json!({ "error": unavailable.to_string() });
-            print(running.json, &value, || unavailable.to_string());
+            let asserted = asserted_json(&reader, reader.publication().as_ref());
+            let value = json!({ "error": unavailable.to_string(), "asserted": asserted });
+            print(running.json, &value, || unavailable.to_string() + &asserted_text(&asserted));
             Ok(false)
         }
     }
@@ -112,6 +117,21 @@ fn now_text(interval: &Interval) -> String {
         interval.status,
         interval.epoch,
     )
+}
+
+/// What holds if the operator's word does too; `null` where nothing is asserted.
+fn asserted_json(reader: &AnyReader, publication: Option<&Publication>) -> Value {
+    let asserted = publication.and_then(|publication| publication.asserted_at(reader.raw_at(raw_ns())));
+    let Some((earliest_ns, latest_ns)) = asserted else { return Value::Null };
+    let half_width_ns = latest_ns.saturating_sub(earliest_ns).saturating_add(1) / 2;
+    json!({ "earliest_ns": earliest_ns, "latest_ns": latest_ns, "half_width_ns": half_width_ns })
+}
+
+fn asserted_text(asserted: &Value) -> String {
+    let half_width = asserted["half_width_ns"].as_i64();
+    half_width.map_or(String::new(), |ns| {
+        format!("\nhalf-width {} asserted: it rests on your word too", show_ns(ns.unsigned_abs()))
+    })
 }
 
 fn text_of(padded: &[u8]) -> String {
@@ -177,7 +197,7 @@ fn status_text(value: &Value, sources: &Value) -> String {
     let carrier = sources.as_array().into_iter().flatten().find(|source| source["carries"] == true);
     let pure = carrier.map_or("-".to_owned(), |source| percent(&source["pure_ratio"]));
     let ppm = |key: &Value| key.as_f64().map_or("unknown".to_owned(), |ppm| format!("{ppm:+.3} ppm"));
-    [
+    let mut lines = vec![
         format!("status      {} ({}: {})", word("status"), word("reason"), word("meaning")),
         format!("half-width  {}", ns(&value["half_width_ns"])),
         format!(
@@ -200,8 +220,12 @@ fn status_text(value: &Value, sources: &Value) -> String {
             value["groups"]["configured"], value["groups"]["answering"], value["groups"]["max_liars"]
         ),
         format!("epoch       {}", value["epoch"]),
-    ]
-    .join("\n")
+    ];
+    if !value["asserted_half_width_ns"].is_null() {
+        lines.insert(2, format!("asserted    {} (it rests on your word too)", ns(&value["asserted_half_width_ns"])));
+    }
+    lines.extend(ptp::text(value));
+    lines.join("\n")
 }
 
 /// A share, in percent.
@@ -236,12 +260,19 @@ pub(crate) fn sources_text(value: &Value) -> String {
             signed(&source["offset_ns"]),
             ns(&source["delay_ns"]),
             ns(&source["claim_ns"]),
-            ns(&source["half_width_ns"]),
+            half_width(source),
             percent(&source["pure_ratio"]),
             source["stamps"].as_str().unwrap_or("-"),
         );
     }
     text
+}
+
+/// What it proves; in brackets what it only asserts.
+fn half_width(source: &Value) -> String {
+    let ns = |key: &str| source[key].as_i64().map(|ns| show_ns(ns.unsigned_abs()));
+    let asserted = || ns("asserted_half_width_ns").map(|asserted| format!("({asserted})"));
+    ns("half_width_ns").or_else(asserted).unwrap_or_else(|| "-".to_owned())
 }
 
 /// `truebound report`.

@@ -8,8 +8,12 @@
 mod address;
 #[path = "config/error.rs"]
 mod error;
+#[path = "config/ptp.rs"]
+mod ptp;
 #[path = "config/quantity.rs"]
 pub(crate) mod quantity;
+#[path = "config/source.rs"]
+mod source;
 #[path = "config/table.rs"]
 mod table;
 
@@ -18,24 +22,23 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
-use truebound_core::estimate::Filter;
 use truebound_core::leap::LeapTable;
-use truebound_core::settings::{
-    BoundSettings, Discipline, Oscillator, ServerSettings, ServoSettings, Settings, SourceKind, SourceSettings,
-};
+use truebound_core::settings::{BoundSettings, Discipline, Oscillator, ServerSettings, ServoSettings, Settings};
 use truebound_core::units::{FreqError, to_f64, to_i64};
 
-use address::{host_and_port, listen_address, prefixes};
+use address::{listen_address, prefixes};
 pub(crate) use error::ConfigError;
 use error::Document;
+use ptp::read_ports;
 use quantity::{DAY, H, MIN, MS, S, US, show_duration, show_frequency};
-use table::{Entry, Table, boolean, choice, duration, frequency, integer, list, path, phase_noise, wander, word};
+use source::read_sources;
+use table::{Entry, Table, boolean, choice, duration, frequency, integer, list, path, phase_noise, wander};
 
 /// The file as a whole, in [`TABLES`].
 pub(crate) const ROOT: &str = "";
 
 /// Every table and its keys: what else the file says is refused.
-pub(crate) const TABLES: [(&str, &[&str]); 10] = [
+pub(crate) const TABLES: [(&str, &[&str]); 11] = [
     (
         ROOT,
         &[
@@ -50,6 +53,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 10] = [
             "server",
             "leap",
             "source",
+            "ptp",
         ],
     ),
     ("clock", &["discipline", "oscillator", "freq-limit", "wander", "freq-spread", "phase-noise"]),
@@ -67,6 +71,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 10] = [
             "server",
             "pool",
             "local",
+            "phc",
             "poll-min",
             "poll-max",
             "burst",
@@ -81,6 +86,36 @@ pub(crate) const TABLES: [(&str, &[&str]); 10] = [
             "count",
             "shift",
             "error",
+            "timescale",
+        ],
+    ),
+    (
+        "ptp",
+        &[
+            "interface",
+            "name",
+            "domain",
+            "transport",
+            "delay",
+            "role",
+            "timescale",
+            "priority1",
+            "priority2",
+            "announce-interval",
+            "sync-interval",
+            "delay-interval",
+            "announce-timeout",
+            "stamps",
+            "stamp-error",
+            "remote-stamp-error",
+            "ingress-latency",
+            "egress-latency",
+            "delay-asymmetry",
+            "hop-error",
+            "phc",
+            "trust",
+            "group",
+            "filter",
         ],
     ),
 ];
@@ -89,8 +124,6 @@ pub(crate) const TABLES: [(&str, &[&str]); 10] = [
 const LEAP_FILE: &str = "/usr/share/zoneinfo/leap-seconds.list";
 /// A list of leap seconds is a few kB.
 const LEAP_FILE_LIMIT: u64 = 1 << 20;
-/// The longest of core's default polling intervals, which depend on the address.
-const DEFAULT_POLL_NS: i64 = 16 * S;
 
 /// Everything the file decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -212,7 +245,8 @@ impl Config {
         let root = Table::root(document, entries.get_ref())?;
         let clock = root.table("clock")?;
         let (discipline, oscillator) = read_clock(&clock)?;
-        let (sources, members) = read_sources(&root.tables("source")?)?;
+        let mut sources = read_sources(&root.tables("source")?)?;
+        let ptp = read_ports(&root.tables("ptp")?, &mut sources)?;
         let virtual_clock = read_virtual(&root, discipline, &oscillator)?;
         let is_virtual = virtual_clock.is_some();
         // The disciplined clock starts as far off as the clock under it.
@@ -225,10 +259,10 @@ impl Config {
             settings: Settings {
                 oscillator,
                 bound: read_bound(&root.table("bound")?)?,
-                sources,
-                ptp: Vec::new(),
+                max_liars: read_max_liars(&root.table("selection")?, sources.members)?,
+                sources: sources.settings,
+                ptp,
                 stamp_error_ns: root.table("stamps")?.get("error", duration(0, MS))?.unwrap_or_default(),
-                max_liars: read_max_liars(&root.table("selection")?, members)?,
                 server: read_server(&root.table("server")?)?,
                 discipline,
                 servo: read_servo(&root.table("servo")?)?,
@@ -474,128 +508,6 @@ fn read_leap_file(path: &Path) -> io::Result<Option<LeapTable>> {
 fn later_expiry(table: LeapTable) -> LeapTable {
     let built_in = LeapTable::default();
     if table.expiry() > built_in.expiry() { table } else { built_in }
-}
-
-/// The sources, and how many there can be when every pool is full.
-fn read_sources(tables: &[Table<'_>]) -> Result<(Vec<SourceSettings>, u32), ConfigError> {
-    let mut sources: Vec<SourceSettings> = Vec::new();
-    let mut name_lines: Vec<usize> = Vec::new();
-    let mut members = 0;
-    for table in tables {
-        let (kind_entry, mut source) = read_kind(table)?;
-        table.set("name", &mut source.name, word)?;
-        let name_entry = table.entry("name").unwrap_or(kind_entry);
-        if let Some(first) = sources.iter().position(|other| other.name == source.name) {
-            let why = format!("the source of line {} is also named `{}`", name_lines[first], source.name);
-            return Err(name_entry.error(why, "give one of them another name = \"...\""));
-        }
-        read_source(table, &mut source)?;
-        if matches!(source.kind, SourceKind::Local { .. }) && tables.len() > 1 {
-            let why = "a host that defines time cannot follow other sources";
-            return Err(name_entry.error(why, "remove the other [[source]] tables, or this one"));
-        }
-        name_lines.push(name_entry.line());
-        members += if let SourceKind::Pool { count, .. } = source.kind { count.into() } else { 1 };
-        sources.push(source);
-    }
-    Ok((sources, members))
-}
-
-/// Which of server, pool and local a source is, with the default of everything else.
-fn read_kind<'a>(table: &Table<'a>) -> Result<(Entry<'a>, SourceSettings), ConfigError> {
-    let mut stated = ["server", "pool", "local"].into_iter().filter_map(|key| Some((key, table.entry(key)?)));
-    let Some((key, entry)) = stated.next() else {
-        let fix = "add server = \"host\", pool = \"name\" or local = true";
-        return Err(table.error("[[source]] without a host", fix));
-    };
-    if let Some((_, second)) = stated.next() {
-        let fix = "give it a [[source]] of its own, or remove it";
-        return Err(second.error(format!("this source has a `{key}` already"), fix));
-    }
-    let (name, kind) = match key {
-        "local" if !boolean(&entry)? => {
-            return Err(entry.error("not a source", "use true, or server or pool instead"));
-        }
-        "local" => {
-            let (mut shift_ns, mut error_ns) = (0, US);
-            table.set("shift", &mut shift_ns, duration(-H, H))?;
-            table.set("error", &mut error_ns, duration(0, 10 * S))?;
-            ("local".to_owned(), SourceKind::Local { shift_ns, error_ns })
-        }
-        _ => {
-            let (host, port) = host_and_port(&entry)?;
-            let mut count = 4;
-            table.set("count", &mut count, integer(1, 16))?;
-            let is_pool = key == "pool";
-            let name = host.clone();
-            (name, if is_pool { SourceKind::Pool { host, port, count } } else { SourceKind::Server { host, port } })
-        }
-    };
-    refuse_keys_of_others(table, key)?;
-    Ok((entry, SourceSettings::new(name, kind)))
-}
-
-/// Keys that would be ignored on this kind of source.
-fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigError> {
-    const NETWORK: [&str; 2] = ["server", "pool"];
-    const KEYS: [(&str, &[&str]); 11] = [
-        ("count", &["pool"]),
-        ("shift", &["local"]),
-        ("error", &["local"]),
-        ("poll-min", &NETWORK),
-        ("poll-max", &NETWORK),
-        ("burst", &NETWORK),
-        ("interleaved", &NETWORK),
-        ("pairs", &NETWORK),
-        ("filter", &NETWORK),
-        ("agent", &NETWORK),
-        ("max-distance", &NETWORK),
-    ];
-    for (key, kinds) in KEYS {
-        if let Some(entry) = table.entry(key)
-            && !kinds.contains(&kind)
-        {
-            return Err(entry.error(format!("only for {}, this is a {kind}", kinds.join(" and ")), "remove the line"));
-        }
-    }
-    Ok(())
-}
-
-fn read_source(table: &Table<'_>, source: &mut SourceSettings) -> Result<(), ConfigError> {
-    const FILTERS: [(&str, Filter); 3] =
-        [("adaptive", Filter::Adaptive), ("separator", Filter::Separator), ("coded", Filter::Coded)];
-    /// 128 requests a second: more is a flood.
-    const SHORTEST_POLL_NS: i64 = S / 128;
-    table.set("poll-min", &mut source.poll_min_ns, duration(SHORTEST_POLL_NS, DAY))?;
-    table.set("poll-max", &mut source.poll_max_ns, duration(SHORTEST_POLL_NS, DAY))?;
-    table.set("burst", &mut source.burst, integer(0, 16))?;
-    table.set("interleaved", &mut source.interleaved, boolean)?;
-    table.set("pairs", &mut source.pairs, boolean)?;
-    table.set("filter", &mut source.filter, choice(&FILTERS))?;
-    if let Some(entry) = table.entry("filter").filter(|_| source.filter == Filter::Coded && source.pairs == Some(false))
-    {
-        return Err(
-            entry.error("needs pairs, which are switched off", "remove pairs = false, or choose another filter")
-        );
-    }
-    table.set("trust", &mut source.trust, boolean)?;
-    table.set("group", &mut source.group, word)?;
-    table.set("claim-floor", &mut source.claim_floor_ns, duration(0, 10 * S))?;
-    table.set("agent", &mut source.agent, boolean)?;
-    table.set("max-distance", &mut source.max_distance_ns, duration(MS, 16 * S))?;
-    let Some((entry, max)) = table.entry("poll-max").zip(source.poll_max_ns) else { return Ok(()) };
-    match source.poll_min_ns {
-        Some(min) if max < min => {
-            let min = show_duration(min);
-            Err(entry
-                .error(format!("shorter than poll-min, {min}"), format!("use {min} or more, or a shorter poll-min")))
-        }
-        None if max < DEFAULT_POLL_NS => {
-            let why = format!("shorter than poll-min, which is {} unless stated", show_duration(DEFAULT_POLL_NS));
-            Err(entry.error(why, "state poll-min too"))
-        }
-        _ => Ok(()),
-    }
 }
 
 const fn from_ppm(ppm: f64) -> FreqError {

@@ -122,7 +122,7 @@ pub(crate) fn parse_source(text: &str) -> Result<truebound_core::settings::Sourc
     let table = format!("[[source]]\n{text}\n");
     let config = Config::parse(&table, Path::new("request")).map_err(|error| error.to_string())?;
     let mut sources = config.settings.sources;
-    match (sources.pop(), sources.is_empty()) {
+    match (sources.pop(), sources.is_empty() && config.settings.ptp.is_empty()) {
         (Some(source), true) => Ok(source),
         _ => Err("one source at a time".to_owned()),
     }

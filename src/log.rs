@@ -4,6 +4,9 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use truebound_core::event::Event;
+use truebound_core::ptp::PortState;
+
+use crate::view::ptp;
 
 /// Says what happened.
 pub(crate) fn event(event: &Event) {
@@ -32,6 +35,7 @@ fn words(event: &Event) -> String {
         }
         Event::NewEpoch { epoch, reason } => format!("level=warn event=new-epoch epoch={epoch} reason={reason}"),
         Event::Added { association, name, address } => {
+            let address = address.map_or("-".to_owned(), |address| address.to_string());
             format!("level=info event=source-added association={} name={name} address={address}", association.0)
         }
         Event::Removed { association } => format!("level=info event=source-removed association={}", association.0),
@@ -54,7 +58,93 @@ fn words(event: &Event) -> String {
             format!("level=info event=stamp-dropped association={}", association.0)
         }
         Event::Audit { what, by } => format!("level=warn event=audit what={what:?} by={by}"),
+        Event::PtpState { .. }
+        | Event::PtpParent { .. }
+        | Event::PtpVote { .. }
+        | Event::PtpLink { .. }
+        | Event::UtcOffset { .. } => ptp_words(event),
         Event::Unresolved { name } => format!("level=warn event=unresolved name={name}"),
+        Event::PhcStepped { phc, ns } => format!("level=info event=phc-stepped phc={} by_ns={ns}", phc.0),
         Event::Stepped { ns } => format!("level=info event=stepped by_ns={ns}"),
+    }
+}
+
+fn ptp_words(event: &Event) -> String {
+    match event {
+        Event::PtpState { port, state } => {
+            let level = if *state == PortState::Faulty { "warn" } else { "info" };
+            format!("level={level} event=ptp-state port={port} state={}", ptp::state_word(*state))
+        }
+        Event::PtpParent { port, parent: Some(parent) } => {
+            format!("level=info event=ptp-parent port={port} parent={}", ptp::port_identity(parent))
+        }
+        Event::PtpParent { port, parent: None } => format!("level=warn event=ptp-parent port={port} parent=-"),
+        Event::PtpVote { port, vote } => match ptp::vote_words(*vote) {
+            (vote, None) => format!("level=info event=ptp-vote port={port} vote={vote}"),
+            (vote, Some(why)) => format!("level=warn event=ptp-vote port={port} vote={vote} why={why:?}"),
+        },
+        Event::PtpLink { port, is_up: true, is_hardware } => {
+            let stamps = if *is_hardware { "hardware" } else { "kernel" };
+            format!("level=info event=ptp-link port={port} up=true stamps={stamps}")
+        }
+        Event::PtpLink { port, .. } => format!("level=warn event=ptp-link port={port} up=false"),
+        Event::UtcOffset { port, announced_s, listed_s } => {
+            format!("level=warn event=utc-offset port={port} announced_s={announced_s} listed_s={listed_s}")
+        }
+        // Not of PTP.
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use truebound_core::association::ptp::{PtpDoubt, PtpVote};
+    use truebound_core::ptp::PortIdentity;
+
+    use super::*;
+
+    #[test]
+    fn what_ptp_loses_is_a_warning_and_what_it_gains_is_not() {
+        let port = || "gm".to_owned();
+        let parent = Some(PortIdentity { clock: [2, 0, 0, 0xff, 0xfe, 0, 0, 1], port: 1 });
+        let doubt = PtpVote::Asserted(PtpDoubt::BoundaryClock);
+        for (event, line) in [
+            (
+                Event::PtpState { port: port(), state: PortState::Slave },
+                "level=info event=ptp-state port=gm state=slave",
+            ),
+            (
+                Event::PtpState { port: port(), state: PortState::Faulty },
+                "level=warn event=ptp-state port=gm state=faulty",
+            ),
+            (
+                Event::PtpParent { port: port(), parent },
+                "level=info event=ptp-parent port=gm parent=020000.fffe.000001-1",
+            ),
+            (Event::PtpParent { port: port(), parent: None }, "level=warn event=ptp-parent port=gm parent=-"),
+            (
+                Event::PtpVote { port: port(), vote: PtpVote::Guaranteed },
+                "level=info event=ptp-vote port=gm vote=guaranteed",
+            ),
+            (
+                Event::PtpVote { port: port(), vote: doubt },
+                "level=warn event=ptp-vote port=gm vote=asserted why=\"a boundary clock is on the way, and nothing \
+                 bounds its own error\"",
+            ),
+            (
+                Event::PtpLink { port: port(), is_up: true, is_hardware: true },
+                "level=info event=ptp-link port=gm up=true stamps=hardware",
+            ),
+            (
+                Event::PtpLink { port: port(), is_up: false, is_hardware: false },
+                "level=warn event=ptp-link port=gm up=false",
+            ),
+            (
+                Event::UtcOffset { port: port(), announced_s: 36, listed_s: 37 },
+                "level=warn event=utc-offset port=gm announced_s=36 listed_s=37",
+            ),
+        ] {
+            assert_eq!(words(&event), line);
+        }
     }
 }

@@ -7,12 +7,16 @@ mod config;
 mod control;
 mod demo;
 mod discipline;
+mod doctor;
 mod log;
+mod phcs;
+mod ptp_ports;
 mod recorder;
 mod replay;
 mod shell;
 mod sockets;
 mod view;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Command::Now(running) => commands::now(&running),
         Command::Status(running) => commands::status(&running),
         Command::Sources(running) => commands::sources(&running),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Report(running) => commands::report(&running),
         Command::Wait { running, max_error, timeout } => commands::wait(&running, max_error, timeout),
         Command::Control { running, action } => commands::control(&running, &action),
@@ -120,10 +125,11 @@ fn seed_from(number: u64) -> [u8; 32] {
 fn check_config(file: &Path, json: bool) -> ExitCode {
     match Config::load(file) {
         Ok(config) => {
+            let (sources, ports) = (config.settings.sources.len(), config.settings.ptp.len());
             if json {
-                log::print(json!({ "ok": true, "sources": config.settings.sources.len() }));
+                log::print(json!({ "ok": true, "sources": sources, "ptp_ports": ports }));
             } else {
-                log::print(format_args!("{}: good, {} source(s)", file.display(), config.settings.sources.len()));
+                log::print(format_args!("{}: good, {sources} source(s), {ports} PTP port(s)", file.display()));
             }
             ExitCode::SUCCESS
         }

@@ -1,7 +1,9 @@
 //! The IO shell: waits for a socket, a deadline, a signal or a request, hands it to the core, and does what the core
 //! says. It decides nothing about time.
 
-use std::collections::VecDeque;
+mod ptp;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -16,7 +18,7 @@ use truebound_client::page::Publication;
 use truebound_client::{Publisher, Reason, Status, VirtualClock};
 use truebound_core::Agent;
 use truebound_core::event::Event;
-use truebound_core::io::{HostState, Input, Output, Received, SocketId, Transmit, TxToken};
+use truebound_core::io::{HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Transmit, TxToken};
 use truebound_core::journal;
 use truebound_core::report::AgentReport;
 use truebound_core::settings::Settings;
@@ -28,8 +30,11 @@ use crate::config::{AgentConfig, Config, StampConfig, VirtualClockConfig};
 use crate::control::{self, Request};
 use crate::discipline::{VirtualDiscipline, splitmix};
 use crate::log;
+use crate::phcs::Phcs;
+use crate::ptp_ports::PtpPorts;
 use crate::recorder::Recorder;
 use crate::sockets::Sockets;
+use crate::watch::Ready;
 
 /// Datagrams taken from a socket at once.
 const BATCH: usize = 16;
@@ -79,6 +84,8 @@ pub(crate) struct Shell {
     agent: Agent,
     clock: HostClock,
     sockets: Sockets,
+    ptp: PtpPorts,
+    phcs: Phcs,
     /// The buffers of the last batch, while nobody reads them.
     batch: Option<Batch>,
     publisher: Option<Publisher>,
@@ -90,7 +97,9 @@ pub(crate) struct Shell {
     host: HostState,
     last_cross: RawTime,
     wants_cross: bool,
+    wants_phc: BTreeSet<PhcId>,
     outbox: VecDeque<Transmit>,
+    ptp_outbox: VecDeque<Box<PtpTransmit>>,
     wake_at: RawTime,
     use_kernel_stamps: bool,
     plan_path: Option<PathBuf>,
@@ -114,7 +123,7 @@ struct Journal {
 
 /// What the tasks send to the shell.
 struct Inboxes {
-    ready: mpsc::UnboundedReceiver<SocketId>,
+    ready: mpsc::UnboundedReceiver<Ready>,
     resolved: mpsc::UnboundedReceiver<(u32, Vec<SocketAddr>)>,
 }
 
@@ -127,7 +136,7 @@ impl Shell {
         let publisher = if plan.is_agent { Some(open_page(&plan.config, virtual_clock)?) } else { None };
         let (ready_sender, ready) = mpsc::unbounded_channel();
         let (resolved_sender, resolved) = mpsc::unbounded_channel();
-        let mut sockets = Sockets::new(ready_sender);
+        let mut sockets = Sockets::new(ready_sender.clone());
         if let Some(server) = &plan.config.settings.server {
             sockets.listen(&server.listen).map_err(|(address, error)| StartError::Listen(address, error))?;
         }
@@ -138,6 +147,8 @@ impl Shell {
             host: clock.host_state(),
             clock,
             sockets,
+            ptp: PtpPorts::new(&plan.config.settings.ptp, ready_sender),
+            phcs: Phcs::default(),
             batch: None,
             publisher,
             last_publication: None,
@@ -146,7 +157,9 @@ impl Shell {
             resolved: resolved_sender,
             last_cross: RawTime::from_ns(i64::MIN),
             wants_cross: false,
+            wants_phc: BTreeSet::new(),
             outbox: VecDeque::new(),
+            ptp_outbox: VecDeque::new(),
             wake_at: now,
             use_kernel_stamps: plan.config.stamps.kernel,
             plan_path: plan.path.clone(),
@@ -186,8 +199,12 @@ impl Shell {
         loop {
             if std::mem::take(&mut self.wants_cross) {
                 self.cross();
+            } else if let Some(phc) = self.wants_phc.pop_first() {
+                self.read_phc(phc);
             } else if let Some(transmit) = self.outbox.pop_front() {
                 self.transmit(&transmit);
+            } else if let Some(transmit) = self.ptp_outbox.pop_front() {
+                self.ptp_transmit(transmit);
             } else {
                 break;
             }
@@ -221,7 +238,9 @@ impl Shell {
             match output {
                 Output::Transmit(transmit) => self.outbox.push_back(transmit),
                 Output::ReadCross => self.wants_cross = true,
-                Output::PtpTransmit(_) | Output::ReadPhc(_) | Output::SteerPhc(..) => {}
+                Output::PtpTransmit(transmit) => self.ptp_outbox.push_back(transmit),
+                Output::ReadPhc(phc) => drop(self.wants_phc.insert(phc)),
+                Output::SteerPhc(phc, steer) => self.steer_phc(phc, steer),
                 Output::Resolve { source, host, port } => self.resolve(source, host, port),
                 Output::Close(association) => self.sockets.close(SocketId::Client(association)),
                 Output::Steer(steer) => {
@@ -287,9 +306,18 @@ impl Shell {
         let Some(watched) = self.sockets.get_mut(id) else { return false };
         watched.look();
         self.collect_stamps(id);
+        let may_hold_more = self.drain(|shell| shell.receive(id));
+        if may_hold_more && let Some(watched) = self.sockets.get_mut(id) {
+            watched.look_again();
+        }
+        may_hold_more
+    }
+
+    /// Takes batch after batch from a socket and does what comes of it. True if there may be more.
+    fn drain(&mut self, receive: impl Fn(&mut Shell) -> std::io::Result<()>) -> bool {
         let mut may_hold_more = false;
         for _ in 0..MAX_BATCHES {
-            match self.receive(id) {
+            match receive(self) {
                 Ok(()) => may_hold_more = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     may_hold_more = false;
@@ -302,9 +330,6 @@ impl Shell {
             self.settle();
         }
         self.settle();
-        if may_hold_more && let Some(watched) = self.sockets.get_mut(id) {
-            watched.look_again();
-        }
         may_hold_more
     }
 
@@ -342,6 +367,7 @@ impl Shell {
             self.host = host;
             self.handle(Input::Host(host));
         }
+        self.tend_ptp();
         let report = self.report();
         self.recorder.sample(&report);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
@@ -397,7 +423,9 @@ impl Shell {
         {
             return Err(format!("cannot listen on {address}: {error}; the old settings stay in force"));
         }
+        self.close_changed_ptp(&settings.ptp);
         self.handle_text(Input::Reconfigured(Box::new(settings)), &text);
+        self.tend_ptp();
         Ok(ignored)
     }
 
@@ -514,7 +542,7 @@ pub(crate) async fn run(plan: Plan) -> Result<AgentReport, StartError> {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
     loop {
-        let sleep_ns = shell.clock.sleep_ns(shell.wake_at);
+        let sleep_ns = shell.clock.sleep_ns(shell.next_deadline());
         // Sockets come last: strangers decide how often they are ready, and nobody else's turn may depend on that.
         tokio::select! {
             biased;
@@ -524,11 +552,15 @@ pub(crate) async fn run(plan: Plan) -> Result<AgentReport, StartError> {
             _ = hang_up.recv() => drop(shell.reload()),
             () = &mut end, if plan.duration.is_some() => break,
             _ = house.tick() => shell.keep_house(),
-            () = pause(sleep_ns) => shell.handle(Input::Wakeup),
+            () = pause(sleep_ns) => shell.woken(),
             Some((source, addresses)) = inboxes.resolved.recv() => shell.handle(Input::Resolved { source, addresses }),
             Some(request) = requests.recv() => control::serve(&mut shell, request),
-            Some(id) = inboxes.ready.recv() => {
-                if shell.socket_ready(id) {
+            Some(ready) = inboxes.ready.recv() => {
+                let may_hold_more = match ready {
+                    Ready::Ntp(id) => shell.socket_ready(id),
+                    Ready::Ptp(port, channel) => shell.ptp_ready(port, channel),
+                };
+                if may_hold_more {
                     // Lets the runtime look at timers, signals and the other sockets.
                     tokio::task::yield_now().await;
                 }
@@ -562,4 +594,5 @@ fn begin(shell: &mut Shell) {
         None => shell.handle(Input::Wakeup),
     }
     shell.handle(Input::Host(host));
+    shell.tend_ptp();
 }

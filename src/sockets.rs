@@ -1,18 +1,15 @@
-//! The agent's sockets: opened when first used, watched for readiness, their stamps matched by cookie.
+//! The agent's NTP sockets: opened when first used, watched for readiness, their stamps matched by cookie.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::{JoinHandle, spawn_local};
 use truebound_core::io::{SocketId, Transmit, TxToken};
 use truebound_core::time::{RawTime, RealTime};
 use truebound_hw::socket::StampSocket;
+
+use crate::watch::{Ready, Watch};
 
 /// Transmissions of one socket whose stamp may still come; beyond it the oldest is given up.
 const MAX_AWAITED: usize = 256;
@@ -33,83 +30,41 @@ pub(crate) struct Stamped {
     pub(crate) kernel: RealTime,
 }
 
-/// Tells the agent that a socket is ready: once until the agent looks, however often it becomes so.
-struct Bell {
-    id: SocketId,
-    is_ringing: Cell<bool>,
-    ready: UnboundedSender<SocketId>,
-}
-
-impl Bell {
-    /// False if nobody listens any more.
-    fn ring(&self) -> bool {
-        self.is_ringing.replace(true) || self.ready.send(self.id).is_ok()
-    }
-}
-
-/// A socket and the task that watches it.
+/// A socket of NTP, and what was sent through it.
 pub(crate) struct Watched {
-    socket: Rc<AsyncFd<StampSocket>>,
+    watch: Watch<StampSocket>,
     /// The address that a connected socket got.
     pub(crate) local: Option<IpAddr>,
     awaited: VecDeque<Awaited>,
-    bell: Rc<Bell>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Watched {
-    #[expect(
-        deprecated,
-        reason = "sound for a type that owns its descriptor; the successor asks the caller to promise it"
-    )]
-    fn new(id: SocketId, socket: StampSocket, ready: UnboundedSender<SocketId>) -> io::Result<Self> {
-        let socket = Rc::new(AsyncFd::with_interest(socket, Interest::READABLE | Interest::ERROR)?);
-        Ok(Watched::watch(id, socket, ready))
+    fn new(id: SocketId, socket: StampSocket, ready: UnboundedSender<Ready>) -> io::Result<Self> {
+        Ok(Watched::from(Watch::new(Ready::Ntp(id), socket, ready)?))
     }
 
     /// The same socket under another name. Stamps that are still to come are given up.
-    fn under(&self, id: SocketId, ready: UnboundedSender<SocketId>) -> Self {
-        let watched = Watched::watch(id, Rc::clone(&self.socket), ready);
-        // Its readiness may have been told under the old name.
-        watched.look_again();
-        watched
+    fn under(&self, id: SocketId, ready: UnboundedSender<Ready>) -> Self {
+        Watched::from(self.watch.under(Ready::Ntp(id), ready))
     }
 
-    fn watch(id: SocketId, socket: Rc<AsyncFd<StampSocket>>, ready: UnboundedSender<SocketId>) -> Self {
-        let watched = Rc::clone(&socket);
-        let bell = Rc::new(Bell { id, is_ringing: Cell::new(false), ready });
-        let rings = Rc::clone(&bell);
-        let task = spawn_local(async move {
-            // Readiness is cleared before the agent drains the socket: what arrives meanwhile is announced again.
-            while let Ok(mut guard) = watched.ready(Interest::READABLE | Interest::ERROR).await {
-                guard.clear_ready();
-                if !rings.ring() {
-                    return;
-                }
-            }
-        });
-        let local = socket.get_ref().local_addr().ok().map(|address| address.ip());
-        Watched { socket, local, awaited: VecDeque::new(), bell, task }
+    fn from(watch: Watch<StampSocket>) -> Self {
+        let local = watch.get().local_addr().ok().map(|address| address.ip());
+        Watched { watch, local, awaited: VecDeque::new() }
     }
 
     pub(crate) fn get(&self) -> &StampSocket {
-        self.socket.get_ref()
+        self.watch.get()
     }
 
     /// The agent looks now: what comes from now on is announced again.
     pub(crate) fn look(&self) {
-        self.bell.is_ringing.set(false);
+        self.watch.look();
     }
 
     /// The agent stopped looking before the socket was empty, and nothing else would say so.
     pub(crate) fn look_again(&self) {
-        self.bell.ring();
+        self.watch.look_again();
     }
 
     /// Remembers a transmission, to find its stamp.
@@ -126,7 +81,7 @@ impl Watched {
     /// The stamps that came. The kernel gives the whole packet back; its tail is our datagram.
     pub(crate) fn stamps(&mut self) -> Vec<Stamped> {
         let mut found = Vec::new();
-        let (socket, awaited) = (self.socket.get_ref(), &mut self.awaited);
+        let (socket, awaited) = (self.watch.get(), &mut self.awaited);
         let visited = socket.sent_stamps(&mut |stamp| {
             let is_of = |wait: &Awaited| {
                 let tail = stamp.packet.len().checked_sub(wait.from_end).and_then(|at| stamp.packet.get(at..));
@@ -149,11 +104,11 @@ pub(crate) struct Sockets {
     open: BTreeMap<SocketId, Watched>,
     /// Where the servers among them listen, by their index.
     listening: Vec<SocketAddr>,
-    ready: UnboundedSender<SocketId>,
+    ready: UnboundedSender<Ready>,
 }
 
 impl Sockets {
-    pub(crate) fn new(ready: UnboundedSender<SocketId>) -> Self {
+    pub(crate) fn new(ready: UnboundedSender<Ready>) -> Self {
         Sockets { open: BTreeMap::new(), listening: Vec::new(), ready }
     }
 

@@ -1,19 +1,23 @@
 //! The agent's report as JSON, units in the keys; the commands print from the same values.
 
+pub(crate) mod ptp;
+
 use serde_json::{Value, json};
+use truebound_client::bound::Edges;
 use truebound_core::association::ntp::Discard;
-use truebound_core::report::{AgentReport, SourceReport};
+use truebound_core::report::{AgentReport, SourceReport, StampKind};
 use truebound_core::units::{FreqError, to_f64};
 
 /// `truebound status --json`.
 pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value {
     let edges = report.bound.and_then(|bound| bound.edges_at(report.at.as_ns()).ok());
-    let half_width_ns = edges.map(|edges| (edges.hi_ns - edges.lo_ns).div_euclid(2) + 1);
+    let half_width_of = |edges: Edges| edges.hi_ns.saturating_sub(edges.lo_ns).div_euclid(2) + 1;
     let bound_ppm = report.bound.map(|bound| {
         let lo = FreqError::from_rate(bound.omega_lo).as_ppm();
         let hi = FreqError::from_rate(bound.omega_hi).as_ppm();
         [lo, hi]
     });
+    let asserted = report.asserted.and_then(|bound| bound.edges_at(report.at.as_ns()).ok());
     let (configured, answering, max_liars) = report.groups;
     json!({
         "status": report.status.name(),
@@ -21,7 +25,8 @@ pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value
         "meaning": report.reason.meaning(),
         "epoch": report.epoch,
         "raw_ns": report.at.as_ns(),
-        "half_width_ns": half_width_ns,
+        "half_width_ns": edges.map(half_width_of),
+        "asserted_half_width_ns": asserted.map(half_width_of),
         "terms_ns": {
             "path": report.terms.path_ns, "claim": report.terms.claim_ns, "cpu": report.terms.cpu_ns,
             "phase": report.terms.phase_ns, "wander": report.terms.wander_ns,
@@ -39,6 +44,8 @@ pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value
             "answered": server.answered, "interleaved": server.interleaved, "denied": server.denied,
             "malformed": server.malformed,
         })),
+        "ptp": report.ptp.iter().map(ptp::port).collect::<Vec<_>>(),
+        "phcs": report.phcs.iter().map(ptp::phc).collect::<Vec<_>>(),
     })
 }
 
@@ -47,13 +54,16 @@ pub(crate) fn sources(report: &AgentReport) -> Value {
     report.sources.iter().map(source).collect()
 }
 
+/// The best stamps that the last exchange had at both ends.
+fn stamps_of(source: &SourceReport) -> StampKind {
+    match (source.has_hardware_stamps, source.has_kernel_stamps) {
+        (true, _) => StampKind::Hardware,
+        (false, true) => StampKind::Kernel,
+        (false, false) => StampKind::User,
+    }
+}
+
 fn source(source: &SourceReport) -> Value {
-    let discarded: serde_json::Map<String, Value> = Discard::NAMES
-        .iter()
-        .zip(source.counters.discarded)
-        .filter(|&(_, count)| count > 0)
-        .map(|(name, count)| ((*name).to_owned(), json!(count)))
-        .collect();
     json!({
         "name": source.name,
         "address": source.address,
@@ -71,7 +81,8 @@ fn source(source: &SourceReport) -> Value {
         "pure_ratio": source.pure_ratio,
         "claim_ns": source.claim_ns,
         "half_width_ns": source.half_width_ns,
-        "stamps": if source.has_kernel_stamps { "kernel" } else { "user" },
+        "asserted_half_width_ns": source.asserted_half_width_ns,
+        "stamps": stamps_of(source).name(),
         "missing_tx_stamps": source.missing_stamps.0,
         "missing_rx_stamps": source.missing_stamps.1,
         "contradicted_stamps": source.contradicted_stamps,
@@ -79,6 +90,6 @@ fn source(source: &SourceReport) -> Value {
         "answers": source.counters.answers,
         "unsent": source.counters.unsent,
         "contradictions": source.counters.contradictions,
-        "discarded": discarded,
+        "discarded": ptp::named(&Discard::NAMES, &source.counters.discarded),
     })
 }

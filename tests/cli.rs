@@ -218,6 +218,11 @@ fn a_running_agent_answers_obeys_and_replays() {
         assert!(!now[field].is_null(), "{field} in {now}");
     }
     assert_eq!(now["source"], "root");
+    assert!(now.get("asserted").is_some_and(Value::is_null), "nothing but NTP here: {now}");
+    let status = agent.json(&["status"]);
+    for (field, empty) in [("ptp", "[]"), ("phcs", "[]"), ("asserted_half_width_ns", "null")] {
+        assert_eq!(status[field].to_string(), empty, "{field} in {status}");
+    }
     let sources = agent.until(&["sources"], |sources| sources[0]["answers"].as_u64() > Some(20));
     assert_eq!((&sources[0]["status"], &sources[0]["stamps"]), (&"truechimer".into(), &"kernel".into()));
     assert_eq!(sources[0]["missing_tx_stamps"], 0, "{sources}");

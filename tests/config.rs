@@ -3,14 +3,20 @@
 #[path = "../src/config.rs"]
 #[allow(dead_code, reason = "the binary uses the rest")]
 mod config;
+#[path = "config/refusals.rs"]
+mod refusals;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, ROOT, TABLES, VirtualClockConfig};
 use truebound_core::estimate::Filter;
+use truebound_core::io::PhcId;
 use truebound_core::leap::LeapTable;
-use truebound_core::settings::{Discipline, Oscillator, Prefix, ServerSettings, Settings, SourceKind, SourceSettings};
+use truebound_core::settings::{
+    DelayMechanism, Discipline, Oscillator, Prefix, PtpRole, PtpSettings, PtpTransport, ServerSettings, Settings,
+    SourceKind, SourceSettings, Timescale,
+};
 use truebound_core::units::FreqError;
 
 const EXAMPLE: &str = include_str!("../config/truebound.toml");
@@ -52,29 +58,41 @@ fn an_empty_file_is_the_default() {
     assert_eq!(Settings { leap: built_in, ..default.settings }, Settings::default());
 }
 
-/// The example file without the `#` of its `#key = value` lines and headers, cut into [virtual], [[source]]s and the rest.
-fn uncommented() -> (String, String, Vec<String>) {
-    let (mut rest, mut virtual_table, mut sources) = (String::new(), String::new(), Vec::new());
+/// The example file without the `#` of its `#key = value` lines and headers, cut up.
+#[derive(Default)]
+struct Example {
+    virtual_table: String,
+    sources: Vec<String>,
+    port: String,
+    rest: String,
+}
+
+fn uncommented() -> Example {
+    let mut example = Example::default();
     let mut place = "";
     for line in EXAMPLE.lines() {
         let code = line.strip_prefix('#').filter(|code| !code.starts_with(' ')).unwrap_or(line);
         if code.starts_with('[') {
             place = code;
         }
-        match place {
-            "[virtual]" => virtual_table.push_str(&format!("{code}\n")),
-            "[[source]]" if code == place => sources.push(format!("{code}\n")),
-            "[[source]]" => sources.last_mut().expect("after its header").push_str(&format!("{code}\n")),
-            _ => rest.push_str(&format!("{code}\n")),
+        if place == "[[source]]" && code == place {
+            example.sources.push(String::new());
         }
+        let part = match place {
+            "[virtual]" => &mut example.virtual_table,
+            "[[source]]" => example.sources.last_mut().expect("pushed with its header"),
+            "[[ptp]]" => &mut example.port,
+            _ => &mut example.rest,
+        };
+        part.push_str(&format!("{code}\n"));
     }
-    (rest, virtual_table, sources)
+    example
 }
 
 #[test]
 fn the_example_file_states_the_defaults() {
     assert_eq!(parse(EXAMPLE).as_ref(), Ok(&Config::default()));
-    let (rest, virtual_table, sources) = uncommented();
+    let Example { virtual_table, sources, port, rest } = uncommented();
     // With the defaults written out, the oscillator is stated: the one difference.
     let mut stated = Config::default();
     stated.settings.oscillator_is_stated = true;
@@ -88,14 +106,22 @@ fn the_example_file_states_the_defaults() {
     let kinds = [
         SourceKind::Server { host: "time.example.net".into(), port: 123 },
         SourceKind::Pool { host: "pool.example.net".into(), port: 123, count: 4 },
+        SourceKind::Phc { phc: PhcId(0), error_ns: None, timescale: Timescale::Tai },
         SourceKind::Local { shift_ns: 0, error_ns: 1_000 },
     ];
-    let names = ["time.example.net", "pool.example.net", "local"];
-    let expected: Vec<_> = names.into_iter().zip(kinds).map(|(name, kind)| SourceSettings::new(name, kind)).collect();
+    let names = ["time.example.net", "pool.example.net", "phc0", "local"];
+    let mut expected: Vec<_> =
+        names.into_iter().zip(kinds).map(|(name, kind)| SourceSettings::new(name, kind)).collect();
+    expected[2].poll_min_ns = Some(1_000_000_000);
     // The root of an isolated network is the only source.
-    let (others, root) = sources.split_at(2);
-    assert_eq!(accepted(&others.concat()).settings.sources, expected[..2]);
-    assert_eq!(accepted(&root.concat()).settings.sources, expected[2..]);
+    let (others, root) = sources.split_at(3);
+    assert_eq!(accepted(&others.concat()).settings.sources, expected[..3]);
+    assert_eq!(accepted(&root.concat()).settings.sources, expected[3..]);
+
+    let of_port = accepted(&port).settings;
+    assert_eq!(of_port.ptp, [PtpSettings::new("eth0")]);
+    assert_eq!(of_port.sources, [SourceSettings::new("eth0", SourceKind::Ptp { port: 0 })]);
+    assert_eq!(of_port, accepted("[[ptp]]\ninterface = \"eth0\"").settings);
 }
 
 #[test]
@@ -131,6 +157,17 @@ fn the_example_file_has_every_key_with_its_default_and_range() {
         ("[[source]]\npool = \"a\"", "count", "0"),
         ("[[source]]\nlocal = true", "shift", "\"2h\""),
         ("[[source]]\nlocal = true", "error", "\"-1ns\""),
+        ("[[source]]\nphc = \"ptp0\"", "error", "\"-1ns\""),
+        ("[[ptp]]\ninterface = \"a\"", "domain", "128"),
+        ("[[ptp]]\ninterface = \"a\"", "priority1", "256"),
+        ("[[ptp]]\ninterface = \"a\"", "priority2", "-1"),
+        ("[[ptp]]\ninterface = \"a\"", "announce-timeout", "1"),
+        ("[[ptp]]\ninterface = \"a\"", "stamp-error", "\"-1ns\""),
+        ("[[ptp]]\ninterface = \"a\"", "remote-stamp-error", "\"2ms\""),
+        ("[[ptp]]\ninterface = \"a\"", "ingress-latency", "\"2ms\""),
+        ("[[ptp]]\ninterface = \"a\"", "egress-latency", "\"-2ms\""),
+        ("[[ptp]]\ninterface = \"a\"", "delay-asymmetry", "\"-2s\""),
+        ("[[ptp]]\ninterface = \"a\"", "hop-error", "\"2s\""),
     ] {
         let value = if key == "phase-noise" { "\"2ms/sqrt(s)\"" } else { value };
         let error = refused(&format!("{table}\n{key} = {value}\n"));
@@ -254,163 +291,9 @@ error: truebound.toml:14:12: `poll-min = \"5 parsecs\"`: unknown unit `parsecs`
     assert_eq!(refused(text).to_string(), expected);
 }
 
-/// (text, line, column, what the caret marks, in the message, in the fix)
-type Refusal = (&'static str, usize, usize, &'static str, &'static str, &'static str);
-
-const REFUSALS: &[Refusal] = &[
-    // TOML itself.
-    ("[bound]\nmemory = 16s\n", 2, 10, "16s", "must be quoted", "write \"16s\""),
-    ("journal =\n", 1, 10, "", "must be quoted", "the value is missing"),
-    ("[bound\n", 1, 7, "", "unclosed table", "correct the TOML"),
-    ("[bound]\nmemory = \"8s\"\nmemory = \"9s\"\n", 3, 1, "memory", "duplicate key", "remove one"),
-    // Keys.
-    ("sources = 1\n", 1, 1, "sources", "unknown key `sources`", "did you mean `source`?"),
-    (
-        "[bound]\ncpu_error = \"1ns\"",
-        2,
-        1,
-        "cpu_error",
-        "in [bound]",
-        "did you mean `cpu-error`? the keys in [bound] are",
-    ),
-    ("discipline = \"observe\"", 1, 1, "discipline", "unknown key", "`discipline` belongs in [clock]"),
-    ("[clock]\njournal = \"j\"", 2, 1, "journal", "in [clock]", "stands above the first [table]"),
-    ("[[source]]\nserver = \"a\"\nsever = \"b\"", 3, 1, "sever", "in [[source]]", "did you mean `server`?"),
-    ("[stamps]\n\u{20}\u{20}xyzzy = 1", 2, 3, "xyzzy", "unknown", "the keys in [stamps] are kernel, watch-steps"),
-    ("[bound.extra]\n", 1, 8, "extra", "unknown key `extra`", "the keys in [bound] are"),
-    // Types.
-    ("bound = 3", 1, 9, "3", "not a table", "write [bound]"),
-    ("[[bound]]", 1, 1, "[[bound]]", "not a table", "write [bound]"),
-    ("[source]\nserver = \"a\"", 1, 1, "[source]", "not a list of tables", "write [[source]]"),
-    ("source = [1]", 1, 11, "1", "not a list of tables", "write [[source]]"),
-    ("[bound]\nmemory = 16", 2, 10, "16", "expected a duration, found an integer", "for example \"16s\""),
-    (
-        "[[source]]\nserver = \"a\"\npairs = false\nfilter = \"coded\"",
-        4,
-        10,
-        "\"coded\"",
-        "needs pairs",
-        "remove pairs",
-    ),
-    ("[[source]]\nserver = \"a\"\nfilter = \"median\"", 3, 10, "\"median\"", "unknown value", "\"adaptive\""),
-    ("[stamps]\nkernel = \"yes\"", 2, 10, "\"yes\"", "expected a boolean, found a string", "true or false"),
-    ("journal = true", 1, 11, "true", "expected a string, found a boolean", "quotes"),
-    ("journal = \"\"", 1, 11, "\"\"", "empty", "remove the line"),
-    ("selection.max-liars = \"1\"", 1, 23, "\"1\"", "expected an integer, found a string", "without quotes"),
-    ("server.listen = \"[::]:123\"", 1, 17, "\"[::]:123\"", "expected a list", "[ ]"),
-    ("clock.discipline = 1", 1, 20, "1", "expected a string", "\"observe\", \"virtual\""),
-    // Words.
-    ("clock.discipline = \"system\"", 1, 20, "\"system\"", "not in this release", "use \"observe\""),
-    ("clock.discipline = \"none\"", 1, 20, "\"none\"", "unknown value", "use \"observe\", \"virtual\""),
-    ("clock.oscillator = \"qz\"", 1, 20, "\"qz\"", "unknown value", "use \"xo\", \"tcxo\", \"ocxo\", \"vm\""),
-    // Quantities.
-    ("bound.memory = \"16\"", 1, 16, "\"16\"", "the unit is missing", "use ns, us, ms, s, min or h"),
-    ("bound.memory = \"long\"", 1, 16, "\"long\"", "does not start with a number", "use ns"),
-    ("bound.memory = \"1..5s\"", 1, 16, "\"1..5s\"", "`1..5` is not a decimal number", "use ns"),
-    ("bound.memory = \"1e3s\"", 1, 16, "\"1e3s\"", "`1e3` is not a decimal number", "use ns"),
-    ("bound.memory = \"9.0000000001s\"", 1, 16, "\"9.0000000001s\"", "finer than 1 ns", "use ns"),
-    ("bound.memory = \"99999999999999999999h\"", 1, 16, "\"99999999999999999999h\"", "out of range", "8s to 24h"),
-    ("clock.freq-limit = \"5%\"", 1, 20, "\"5%\"", "unknown unit `%`", "use ppm or ppb"),
-    ("clock.freq-limit = \"1e999ppm\"", 1, 20, "\"1e999ppm\"", "out of range", "1ppm to 100000ppm"),
-    ("clock.wander = \"1e-7\"", 1, 16, "\"1e-7\"", "the unit is missing", "1e-7/s"),
-    ("clock.phase-noise = \"30ns\"", 1, 21, "\"30ns\"", "unknown unit `ns`", "30ns/sqrt(s)"),
-    ("bound.cpu-error = \"2ms\" # µ", 1, 19, "\"2ms\"", "out of range", "use 0ns to 1ms"),
-    // One setting against another.
-    ("clock.freq-spread = \"1001ppm\"", 1, 21, "\"1001ppm\"", "out of range", "0.01ppm to 1000ppm"),
-    ("clock.freq-limit = \"20ppm\"", 1, 20, "\"20ppm\"", "freq-spread of 50ppm", "state a smaller freq-spread"),
-    (
-        "bound.publish-interval = \"5s\"\nbound.max-holdover = \"4s\"",
-        1,
-        26,
-        "\"5s\"",
-        "void",
-        "not longer than max-holdover",
-    ),
-    ("selection.max-liars = 1\n[[source]]\nserver = \"a\"", 1, 23, "1", "all could lie", "less than 1"),
-    // Sources.
-    ("[[source]]\nburst = 8", 1, 1, "[[source]]", "without a host", "add server = \"host\""),
-    ("[[source]]\nserver = \"a\"\npool = \"b\"", 3, 8, "\"b\"", "has a `server` already", "of its own"),
-    ("[[source]]\nlocal = false", 2, 9, "false", "not a source", "use true"),
-    (
-        "[[source]]\nserver = \"a\"\n[[source]]\nserver = \"a\"",
-        4,
-        10,
-        "\"a\"",
-        "line 2 is also named `a`",
-        "another name",
-    ),
-    (
-        "[[source]]\nserver = \"a\"\nname = \"x\"\n[[source]]\nserver = \"b\"\nname = \"x\"",
-        6,
-        8,
-        "\"x\"",
-        "line 3 is also named `x`",
-        "another name",
-    ),
-    ("[[source]]\nserver = \"a\"\nname = \"a b\"", 3, 8, "\"a b\"", "not a name", "without spaces"),
-    ("[[source]]\nserver = \"a\"\ncount = 2", 3, 9, "2", "only for pool, this is a server", "remove"),
-    ("[[source]]\nserver = \"a\"\nerror = \"1us\"", 3, 9, "\"1us\"", "only for local", "remove"),
-    ("[[source]]\nlocal = true\nburst = 2", 3, 9, "2", "only for server and pool, this is a local", "remove"),
-    (
-        "[[source]]\nserver = \"a\"\npoll-min = \"2s\"\npoll-max = \"1s\"",
-        4,
-        12,
-        "\"1s\"",
-        "shorter than poll-min, 2s",
-        "use 2s or more",
-    ),
-    ("[[source]]\nserver = \"a\"\npoll-max = \"15s\"", 3, 12, "\"15s\"", "16s unless stated", "state poll-min"),
-    ("[[source]]\nserver = \"a b\"", 2, 10, "\"a b\"", "not a host", "for example"),
-    ("[[source]]\nserver = \"a:0\"", 2, 10, "\"a:0\"", "`0` is not a port", "1 to 65535"),
-    ("[[source]]\nserver = \"a:65536\"", 2, 10, "\"a:65536\"", "`65536` is not a port", "1 to 65535"),
-    ("[[source]]\nserver = \"192.0.2.256\"", 2, 10, "\"192.0.2.256\"", "not a host", "for example"),
-    ("[[source]]\nserver = \"[::1\"", 2, 10, "\"[::1\"", "not a host", "[2001:db8::1]:123"),
-    // The server.
-    ("server.listen = [\"0.0.0.0\"]", 1, 18, "\"0.0.0.0\"", "port is missing", "write \"0.0.0.0:123\""),
-    ("server.listen = [\"::\"]", 1, 18, "\"::\"", "port is missing", "write \"[::]:123\""),
-    ("server.listen = [\"here\"]", 1, 18, "\"here\"", "in `listen`", "use an address"),
-    ("server = { enabled = true, listen = [] }", 1, 37, "[]", "listens nowhere", "enabled = false"),
-    ("server.listen = [\"[::]:1\", \"[::]:1\"]", 1, 17, "[\"[::]:1\", \"[::]:1\"]", "twice", "remove one"),
-    ("server.allow = [\"10.0.0.1/8\"]", 1, 17, "\"10.0.0.1/8\"", "beyond /8", "write \"10.0.0.0/8\""),
-    ("server.allow = [\"10.0.0.0/33\"]", 1, 17, "\"10.0.0.0/33\"", "`33`", "0 to 32"),
-    ("server.allow = [\"::/129\"]", 1, 17, "\"::/129\"", "`129`", "0 to 128"),
-    ("server.allow = [\"::ffff:10.0.0.0/104\"]", 1, 17, "\"::ffff:10.0.0.0/104\"", "never matches", "10.0.0.0"),
-    ("server.allow = [\"host\"]", 1, 17, "\"host\"", "not a prefix", "192.0.2.0/24"),
-    ("server.allow = [\"all\"]\nserver.deny = [\"::/0\"]", 2, 15, "[\"::/0\"]", "::/0 is in allow too", "remove"),
-    // Leap seconds.
-    ("leap.file = \"/nonexistent/list\"", 1, 13, "\"/nonexistent/list\"", "cannot be read", "remove the line"),
-    ("leap.file = \"/etc/passwd\"", 1, 13, "\"/etc/passwd\"", "not a list of leap seconds", "leap-seconds.list"),
-    // The virtual clock.
-    ("[virtual]\nseed = 1", 1, 1, "[virtual]", "without a virtual clock", "discipline = \"virtual\""),
-    (
-        "clock.discipline = \"virtual\"\n[virtual]\nwander = \"3ppm\"",
-        3,
-        10,
-        "\"3ppm\"",
-        "change by 1.237e-7/s, the oscillator's by 1e-7/s",
-        "use less wander, a period of 2min, or break-assumptions",
-    ),
-    (
-        "clock.discipline = \"virtual\"\nclock.oscillator = \"ocxo\"",
-        2,
-        20,
-        "\"ocxo\"",
-        "move by 0.599988ppm, freq-spread is 0.5ppm",
-        "less wander",
-    ),
-    (
-        "clock.discipline = \"virtual\"\n[virtual]\nfreq = \"-1000ppm\"",
-        3,
-        8,
-        "\"-1000ppm\"",
-        "up to 1001.3016",
-        "smaller freq",
-    ),
-];
-
 #[test]
 fn a_refusal_says_where_what_and_what_instead() {
-    for &(text, line, column, value, message, fix) in REFUSALS {
+    for &(text, line, column, value, message, fix) in refusals::REFUSALS {
         let error = refused(text);
         assert_eq!((error.line(), error.column()), (Some(line), Some(column)), "{text}\n{error}");
         assert_eq!(marked(&error), value, "{text}\n{error}");
@@ -436,6 +319,7 @@ fn the_caret_stands_below_the_value_whatever_stands_before() {
 fn the_edges_of_ranges_are_legal_and_one_beyond_is_not() {
     let virtual_clock = "clock.discipline = \"virtual\"\n[virtual]\nbreak-assumptions = true\n";
     let server = "[[source]]\nserver = \"a\"\n";
+    let port = "[[ptp]]\ninterface = \"a\"\n";
     for (before, key, low, min, max, high) in [
         ("[bound]\n", "cpu-error", "-1ns", "0ns", "1ms", "1.000001ms"),
         ("[bound]\n", "max-holdover", "0.999999999s", "1s", "168h", "168.01h"),
@@ -458,6 +342,13 @@ fn the_edges_of_ranges_are_legal_and_one_beyond_is_not() {
         (server, "max-distance", "999us", "1ms", "16s", "17s"),
         ("[[source]]\nlocal = true\n", "error", "-1ns", "0s", "10s", "10001ms"),
         ("[[source]]\nlocal = true\n", "shift", "-61min", "-60min", "60min", "3601s"),
+        ("[[source]]\nphc = \"ptp0\"\n", "error", "-1ns", "0s", "10s", "10001ms"),
+        (port, "stamp-error", "-1ns", "0s", "1ms", "1000001ns"),
+        (port, "remote-stamp-error", "-1ns", "0s", "1ms", "1000001ns"),
+        (port, "ingress-latency", "-1000001ns", "-1ms", "1ms", "1000001ns"),
+        (port, "egress-latency", "-1000001ns", "-1ms", "1ms", "1000001ns"),
+        (port, "delay-asymmetry", "-1000000001ns", "-1s", "1s", "1000000001ns"),
+        (port, "hop-error", "-1ns", "0s", "1s", "1000000001ns"),
     ] {
         let before = before.strip_suffix("[other]\n").map_or(before.to_owned(), |clock| format!("{clock}clock."));
         for value in [min, max] {
@@ -472,6 +363,10 @@ fn the_edges_of_ranges_are_legal_and_one_beyond_is_not() {
         (server, "burst", -1, 0, 16, 17),
         ("[[source]]\npool = \"a\"\n", "count", 0, 1, 16, 17),
         ("[selection]\n", "max-liars", -1, 0, 64, 65),
+        (port, "domain", -1, 0, 127, 128),
+        (port, "priority1", -1, 0, 255, 256),
+        (port, "priority2", -1, 0, 255, 256),
+        (port, "announce-timeout", 1, 2, 10, 11),
     ] {
         for value in [min, max] {
             accepted(&format!("{before}{key} = {value}\n"));
@@ -666,8 +561,8 @@ fn mutate(text: &mut Vec<char>, random: &mut Random) {
 #[test]
 fn no_text_makes_it_panic_and_every_refusal_has_a_caret() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let (rest, virtual_table, sources) = uncommented();
-    let whole = rest.replace("\"observe\"", "\"virtual\"") + &virtual_table + &sources[..2].concat();
+    let Example { virtual_table, sources, port, rest } = uncommented();
+    let whole = rest.replace("\"observe\"", "\"virtual\"") + &virtual_table + &sources[..3].concat() + &port;
     let code: String = whole.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
     accepted(&code);
     println!("SEED={seed}");
@@ -693,6 +588,146 @@ fn no_text_makes_it_panic_and_every_refusal_has_a_caret() {
         }
     }
     assert!(legal > 500 && illegal > 500, "SEED={seed}: {legal} legal, {illegal} illegal");
+}
+
+#[test]
+fn every_key_of_a_port_and_of_a_phc_reaches_its_setting() {
+    let settings = accepted(
+        r#"
+        [[ptp]]
+        interface = "eth0.7"
+        name = "gm"
+        domain = 24
+        transport = "ethernet"
+        delay = "p2p"
+        role = "auto"
+        timescale = "utc"
+        priority1 = 1
+        priority2 = 2
+        announce-interval = "2s"
+        sync-interval = "15.625ms"
+        delay-interval = "0.125s"
+        announce-timeout = 5
+        stamps = "hardware"
+        stamp-error = "20ns"
+        remote-stamp-error = "30ns"
+        ingress-latency = "-4ns"
+        egress-latency = "5ns"
+        delay-asymmetry = "-400us"
+        hop-error = "70ns"
+        phc = "steer"
+        trust = true
+        group = "roof"
+        filter = "separator"
+        [[ptp]]
+        interface = "eth1"
+        transport = "udp6"
+        role = "master"
+        stamps = "kernel"
+        [[source]]
+        phc = "/dev/ptp12"
+        error = "100ns"
+        timescale = "utc"
+        poll-min = "0.5s"
+        poll-max = "4s"
+        trust = true
+        group = "host"
+        [[ptp]]
+        interface = "eth1"
+        name = "back"
+        "#,
+    )
+    .settings;
+    let gm = PtpSettings {
+        name: "gm".into(),
+        interface: "eth0.7".into(),
+        domain: 24,
+        transport: PtpTransport::Ethernet,
+        delay: DelayMechanism::PeerToPeer,
+        role: PtpRole::Auto,
+        timescale: Timescale::Utc,
+        priority1: 1,
+        priority2: 2,
+        log_announce: 1,
+        log_sync: -6,
+        log_delay: -3,
+        announce_timeout: 5,
+        hardware: true,
+        stamp_error_ns: 20,
+        remote_stamp_error_ns: 30,
+        ingress_latency_ns: -4,
+        egress_latency_ns: 5,
+        delay_asymmetry_ns: -400_000,
+        hop_error_ns: 70,
+        steers_phc: true,
+    };
+    let serving = PtpSettings {
+        transport: PtpTransport::Udp6,
+        role: PtpRole::Master,
+        hardware: false,
+        ..PtpSettings::new("eth1")
+    };
+    let back = PtpSettings { name: "back".into(), ..PtpSettings::new("eth1") };
+    assert_eq!(settings.ptp, [gm, serving, back]);
+
+    // The sources of the ports come after those with tables of their own; a master is nobody's source.
+    let clock = SourceKind::Phc { phc: PhcId(12), error_ns: Some(100), timescale: Timescale::Utc };
+    let words = |group: &str, source| SourceSettings { trust: true, group: Some(group.into()), ..source };
+    let phc = SourceSettings {
+        poll_min_ns: Some(500_000_000),
+        poll_max_ns: Some(4_000_000_000),
+        ..words("host", SourceSettings::new("phc12", clock))
+    };
+    let of_gm = SourceSettings {
+        filter: Filter::Separator,
+        ..words("roof", SourceSettings::new("gm", SourceKind::Ptp { port: 0 }))
+    };
+    assert_eq!(settings.sources, [phc, of_gm, SourceSettings::new("back", SourceKind::Ptp { port: 2 })]);
+}
+
+#[test]
+fn an_interval_is_a_power_of_two_and_the_nearest_is_proposed() {
+    let file = |interval: &str| format!("[[ptp]]\ninterface = \"a\"\nsync-interval = \"{interval}\"");
+    let legal = ["15.625ms", "31.25ms", "62.5ms", "125ms", "250ms", "500ms", "1s", "2s", "4s", "8s", "16s"].into_iter();
+    for (log, text) in (-6..).zip(legal) {
+        assert_eq!(accepted(&file(text)).settings.ptp[0].log_sync, log, "{text}");
+    }
+    for (text, nearest) in [
+        ("3s", "4s"),
+        ("2.8s", "2s"),
+        ("2.83s", "4s"),
+        ("1.000000001s", "1s"),
+        ("0.1s", "125ms"),
+        ("20ms", "15.625ms"),
+        ("15.624ms", "15.625ms"),
+        ("0s", "15.625ms"),
+        ("-4s", "15.625ms"),
+        ("12s", "16s"),
+        ("32s", "16s"),
+        ("99999999999999h", "16s"),
+    ] {
+        let error = refused(&file(text));
+        assert!(error.message().ends_with("not a power of two of 1s from 15.625ms to 16s"), "{error}");
+        assert_eq!(error.fix(), format!("use \"{nearest}\""), "{text}");
+    }
+    for key in ["announce-interval", "delay-interval"] {
+        assert_eq!(refused(&file("3s").replace("sync-interval", key)).fix(), "use \"4s\"", "{key}");
+    }
+}
+
+#[test]
+fn what_a_master_does_not_need_is_not_refused() {
+    // Its name is no source's.
+    let settings = accepted("[[source]]\nserver = \"a\"\n[[ptp]]\ninterface = \"a\"\nrole = \"master\"").settings;
+    assert_eq!((settings.sources.len(), settings.ptp.len()), (1, 1));
+    // A host that defines time may tell it.
+    let root = accepted("[[source]]\nlocal = true\n[[ptp]]\ninterface = \"a\"\nrole = \"master\"").settings;
+    assert_eq!((root.sources.len(), root.ptp.len()), (1, 1));
+    // The same interface, with another domain or another transport.
+    let first = "[[ptp]]\ninterface = \"a\"\n";
+    for difference in ["domain = 1", "transport = \"udp6\""] {
+        assert_eq!(accepted(&format!("{first}{first}name = \"b\"\n{difference}")).settings.ptp.len(), 2);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! a few times, keeps the narrowest triple and adds what the kernel says of REALTIME's rate and of anybody setting it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -15,9 +15,10 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use truebound_client::bound::RATE_BITS;
 use truebound_client::clock::{MonotonicRaw, RawClock, VirtualClock};
-use truebound_core::io::{CrossReading, HostState, KernelRate};
+use truebound_core::io::{CrossReading, HostState, KernelRate, PhcReading};
 use truebound_core::time::{NS_PER_S, RawTime, RealTime};
 
+use crate::phc::Phc;
 use crate::sys;
 
 /// Triples per reading at the most: an interrupt hits one of four, hardly all.
@@ -80,6 +81,21 @@ impl HostClock {
         // f is floored twice, so it may fall by 1 ns where it should stand still.
         let after = self.raw(triple.after_ns).max(before);
         CrossReading { before, real: RealTime::from_ns(triple.real_ns), after, rate, was_set }
+    }
+
+    /// A PHC against raw time.
+    ///
+    /// As in [`HostClock::cross`] the rate is read around the reading, and unknown if somebody changed it meanwhile.
+    /// What the driver states of its error is asked afterwards: it is that of its last reading.
+    pub fn cross_phc(&self, phc: &Phc) -> io::Result<PhcReading> {
+        let rate_before = phc.rate();
+        let bracket = phc.read_between()?;
+        let rate = if phc.rate() == rate_before { rate_before } else { KernelRate::Unknown };
+        let before = self.raw(bracket.before_ns);
+        let after = self.raw(bracket.after_ns).max(before); // as in cross()
+        let cross = CrossReading { before, real: bracket.phc, after, rate, was_set: false };
+        let stated_error_ns = phc.stated_error_ns(bracket.phc);
+        Ok(PhcReading { phc: phc.id(), cross, max_adj_ppb: phc.caps().max_adj_ppb, stated_error_ns })
     }
 
     /// What the host is, as far as raw time depends on it.

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use truebound_core::time::{NS_PER_S, RealTime};
+use truebound_core::time::{NS_PER_S, PhcTime, RealTime};
 
 /// `{ size_t len; int level; int type }`.
 const HEADER_BYTES: usize = 16;
@@ -19,6 +19,9 @@ const _: () = assert!(size_of::<libc::sock_extended_err>() == 16);
 
 /// linux/errqueue.h: the packet was handed to the device, as opposed to the scheduler (1) or acknowledged (2).
 const SCM_TSTAMP_SND: u32 = 0;
+
+/// linux/if_packet.h: the level's option that carries the extended error of a packet socket's stamp.
+const PACKET_TX_TIMESTAMP: i32 = 16;
 
 /// One control message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,19 +48,30 @@ pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = ControlMessage<'_>>
     })
 }
 
-/// The software stamp of SCM_TIMESTAMPING, which is the first of three timespecs. Zero means that there is none.
+/// The software stamp: the first of SCM_TIMESTAMPING's three timespecs. Zero means that there is none.
 pub(crate) fn software_stamp(control: &[u8]) -> Option<RealTime> {
-    let stamps = messages(control)
-        .find(|message| (message.level, message.kind) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING))?;
-    real_time(i64::from_ne_bytes(field(stamps.data, 0)?), i64::from_ne_bytes(field(stamps.data, 8)?))
+    stamp_ns(control, 0).map(RealTime::from_ns)
 }
 
-/// A timespec of CLOCK_REALTIME, unless it is 0/0 or no time at all.
-fn real_time(sec: i64, nsec: i64) -> Option<RealTime> {
+/// The NIC's own stamp: the last of the three. (The one between was the same in system time; nobody fills it now.)
+pub(crate) fn hardware_stamp(control: &[u8]) -> Option<PhcTime> {
+    stamp_ns(control, 2).map(PhcTime::from_ns)
+}
+
+fn stamp_ns(control: &[u8], which: usize) -> Option<i64> {
+    const TIMESPEC_BYTES: usize = 16;
+    let stamps = messages(control)
+        .find(|message| (message.level, message.kind) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING))?;
+    let at = which * TIMESPEC_BYTES;
+    time_ns(i64::from_ne_bytes(field(stamps.data, at)?), i64::from_ne_bytes(field(stamps.data, at + 8)?))
+}
+
+/// A timespec in ns, unless it is 0/0 or no time at all.
+fn time_ns(sec: i64, nsec: i64) -> Option<i64> {
     if (sec, nsec) == (0, 0) || sec < 0 || !(0..NS_PER_S).contains(&nsec) {
         return None;
     }
-    sec.checked_mul(NS_PER_S)?.checked_add(nsec).map(RealTime::from_ns)
+    sec.checked_mul(NS_PER_S)?.checked_add(nsec)
 }
 
 /// The local address that the datagram was sent to (the destination in its IP header).
@@ -77,7 +91,9 @@ pub(crate) fn is_sent_stamp(control: &[u8]) -> bool {
     messages(control).any(|message| {
         let is_error = matches!(
             (message.level, message.kind),
-            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+            (libc::SOL_IP, libc::IP_RECVERR)
+                | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+                | (libc::SOL_PACKET, PACKET_TX_TIMESTAMP)
         );
         // struct sock_extended_err { u32 errno; u8 origin, type, code, pad; u32 info; u32 data }
         let origin = message.data.get(4).copied();
@@ -144,6 +160,12 @@ pub(crate) fn socket_address(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
+/// A packet socket says of this sender's address that the packet is one that this host sent.
+pub(crate) fn is_outgoing(name: &[u8]) -> bool {
+    // struct sockaddr_ll { u16 family, protocol; int ifindex; u16 hatype; u8 pkttype, .. }
+    name.get(10) == Some(&libc::PACKET_OUTGOING)
+}
+
 /// The `N` bytes at `at`.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
@@ -162,17 +184,25 @@ mod tests {
         bytes
     }
 
-    fn stamp(sec: i64, nsec: i64) -> Vec<u8> {
-        let data: Vec<u8> = [sec, nsec, 0, 0, 0, 0].into_iter().flat_map(i64::to_ne_bytes).collect();
+    fn stamps(words: [i64; 6]) -> Vec<u8> {
+        let data: Vec<u8> = words.into_iter().flat_map(i64::to_ne_bytes).collect();
         control_message(libc::SOL_SOCKET, libc::SCM_TIMESTAMPING, &data)
     }
 
+    fn stamp(sec: i64, nsec: i64) -> Vec<u8> {
+        stamps([sec, nsec, 0, 0, 0, 0])
+    }
+
     fn extended_error(origin: u8, info: u32) -> Vec<u8> {
+        extended_error_of((libc::SOL_IP, libc::IP_RECVERR), origin, info)
+    }
+
+    fn extended_error_of((level, kind): (i32, i32), origin: u8, info: u32) -> Vec<u8> {
         let mut data = 42_u32.to_ne_bytes().to_vec();
         data.extend([origin, 0, 0, 0]);
         data.extend(info.to_ne_bytes());
         data.extend([0; 4]);
-        control_message(libc::SOL_IP, libc::IP_RECVERR, &data)
+        control_message(level, kind, &data)
     }
 
     #[test]
@@ -196,6 +226,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_stamp_is_the_nics_and_the_first_is_the_kernels() {
+        let both = stamps([1_700_000_000, 5, 0, 0, 1_700_000_037, 999_999_999]);
+        assert_eq!(software_stamp(&both), Some(RealTime::from_ns(1_700_000_000_000_000_005)));
+        assert_eq!(hardware_stamp(&both), Some(PhcTime::from_ns(1_700_000_037_999_999_999)));
+        let hardware = stamps([0, 0, 0, 0, 12, 34]);
+        assert_eq!(
+            (software_stamp(&hardware), hardware_stamp(&hardware).map(PhcTime::as_ns)),
+            (None, Some(12 * NS_PER_S + 34))
+        );
+        assert_eq!(hardware_stamp(&stamps([1, 1, 7, 7, 0, 0])), None, "not the one between");
+        assert_eq!(hardware_stamp(&stamps([0, 0, 0, 0, -1, 5])), None);
+        assert_eq!(hardware_stamp(&both[..HEADER_BYTES + 40]), None, "a cut message is not read");
+    }
+
+    #[test]
     fn malformed_lengths_end_the_messages() {
         for len in [0, 1, 15, 17, usize::MAX] {
             let mut bytes = [0_u8; 16];
@@ -209,6 +254,10 @@ mod tests {
     #[test]
     fn only_the_device_stage_counts_as_sent() {
         assert!(is_sent_stamp(&extended_error(libc::SO_EE_ORIGIN_TIMESTAMPING, SCM_TSTAMP_SND)));
+        for other in [(libc::SOL_IPV6, libc::IPV6_RECVERR), (libc::SOL_PACKET, PACKET_TX_TIMESTAMP)] {
+            let control = extended_error_of(other, libc::SO_EE_ORIGIN_TIMESTAMPING, SCM_TSTAMP_SND);
+            assert!(is_sent_stamp(&control), "{other:?}");
+        }
         assert!(!is_sent_stamp(&extended_error(libc::SO_EE_ORIGIN_TIMESTAMPING, 1)), "scheduler");
         assert!(!is_sent_stamp(&extended_error(libc::SO_EE_ORIGIN_ICMP, 0)), "ICMP");
         assert!(!is_sent_stamp(&stamp(1, 1)), "no extended error");
@@ -225,6 +274,15 @@ mod tests {
         let info = PacketInfo::from_source(Ipv4Addr::new(10, 1, 2, 3).into());
         let bytes: Vec<u8> = info.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect();
         assert_eq!((bytes.len(), &bytes[20..24]), (32, &[10, 1, 2, 3][..]));
+    }
+
+    #[test]
+    fn packets_of_this_host_are_told_from_others() {
+        let mut name = [0; 20];
+        assert!(!is_outgoing(&name), "PACKET_HOST");
+        name[10] = libc::PACKET_OUTGOING;
+        assert!(is_outgoing(&name));
+        assert!(!is_outgoing(&name[..10]));
     }
 
     #[test]

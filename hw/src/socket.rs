@@ -5,7 +5,8 @@
 //! tail, so the sender finds its own cookie in it: matching does not depend on counting, on which the kernel, the
 //! device and a lost packet may disagree.
 //!
-//! Stamps are CLOCK_REALTIME. A missing one is data: the first datagrams after the kernel starts stamping lack it, as
+//! The kernel's stamps are CLOCK_REALTIME; those of a NIC, where it was asked for them, are what its own clock showed. The
+//! two stamps of one transmission come back one by one. A missing one is data: the first datagrams after the kernel starts stamping lack it, as
 //! do those that a device or a filter drops.
 
 use std::fmt;
@@ -18,7 +19,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, TimestampingFlag, bind, connect, getsockname, setsockopt,
     socket, sockopt,
 };
-use truebound_core::time::RealTime;
+use truebound_core::time::{PhcTime, RealTime};
 
 use crate::control;
 use crate::sys::{self, Message};
@@ -56,6 +57,8 @@ pub struct Datagram<'a> {
     pub data: &'a [u8],
     /// The kernel's receive stamp, if there is one.
     pub kernel: Option<RealTime>,
+    /// The NIC's receive stamp, if there is one.
+    pub hardware: Option<PhcTime>,
     /// It was longer than the buffer.
     pub truncated: bool,
 }
@@ -67,6 +70,8 @@ pub struct SentStamp<'a> {
     pub packet: &'a [u8],
     /// When the packet was handed to the device.
     pub kernel: Option<RealTime>,
+    /// When the NIC sent it, by its clock. It comes in an entry of its own.
+    pub hardware: Option<PhcTime>,
 }
 
 impl StampSocket {
@@ -96,7 +101,7 @@ impl StampSocket {
     fn open(address: SocketAddr) -> io::Result<StampSocket> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
-        let stamping = enable_stamps(&fd);
+        let stamping = enable_stamps(&fd, false).0;
         let is_ipv4 = address.is_ipv4();
         Ok(StampSocket { fd, is_ipv4, stamping, one_by_one: AtomicBool::new(false), skipped: AtomicU64::new(0) })
     }
@@ -138,34 +143,18 @@ impl StampSocket {
         sys::send(self.as_fd(), data, to.as_ref(), from.as_ref().map_or(&[], control::PacketInfo::as_words))
     }
 
+    /// Asks for the NIC's stamps too, of every interface that has been made to stamp such packets; false if the kernel
+    /// knows none. The kernel's stamps go on.
+    pub fn ask_hardware(&mut self) -> bool {
+        let (stamping, hardware) = enable_stamps(&self.fd, true);
+        self.stamping = stamping;
+        hardware
+    }
+
     /// Receives what is there, up to the batch's capacity, and returns how many; [`io::ErrorKind::WouldBlock`] if
     /// nothing is. Fewer than the capacity does not mean that no more is there. After an error the batch is empty.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
-        batch.filled = 0;
-        if !self.one_by_one.load(Ordering::Relaxed) {
-            match sys::receive_many(self.as_fd(), &mut batch.messages, libc::MSG_DONTWAIT) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-                    self.one_by_one.store(true, Ordering::Relaxed);
-                }
-                received => {
-                    batch.filled = received?;
-                    return Ok(batch.filled);
-                }
-            }
-        }
-        self.receive_one_by_one(batch)
-    }
-
-    /// As [`StampSocket::receive`] by recvmsg(2). An error behind a datagram is not worth losing the datagram for.
-    fn receive_one_by_one(&self, batch: &mut Batch) -> io::Result<usize> {
-        for message in &mut batch.messages {
-            match sys::receive_one(self.as_fd(), message, libc::MSG_DONTWAIT) {
-                Ok(()) => batch.filled += 1,
-                Err(error) if batch.filled == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(batch.filled)
+        batch.fill(self.as_fd(), &self.one_by_one)
     }
 
     /// Drains the error queue, shows each transmit stamp to `visit` and returns how many there were. Everything else
@@ -173,21 +162,33 @@ impl StampSocket {
     ///
     /// A datagram of more than about 950 bytes does not fit with its headers, so its stamp is skipped.
     pub fn sent_stamps(&self, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
-        let mut message = Message::new();
-        let mut visited = 0;
-        loop {
-            match sys::receive_one(self.as_fd(), &mut message, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(visited),
-                Err(error) => return Err(error),
-            }
-            // The tail of a cut packet is not the payload's.
-            if control::is_sent_stamp(message.control()) && !message.is_truncated() {
-                visit(SentStamp { packet: message.data(), kernel: control::software_stamp(message.control()) });
-                visited += 1;
-            } else {
-                self.skipped.fetch_add(1, Ordering::Relaxed);
-            }
+        drain_stamps(self.as_fd(), &self.skipped, visit)
+    }
+}
+
+/// Drains a socket's error queue, shows each transmit stamp to `visit` and returns how many there were; what else was
+/// there is counted in `skipped`.
+pub(crate) fn drain_stamps(
+    fd: BorrowedFd<'_>,
+    skipped: &AtomicU64,
+    visit: &mut dyn FnMut(SentStamp<'_>),
+) -> io::Result<usize> {
+    let mut message = Message::new();
+    let mut visited = 0;
+    loop {
+        match sys::receive_one(fd, &mut message, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(visited),
+            Err(error) => return Err(error),
+        }
+        let control = message.control();
+        // The tail of a cut packet is not the payload's.
+        if control::is_sent_stamp(control) && !message.is_truncated() {
+            let (kernel, hardware) = (control::software_stamp(control), control::hardware_stamp(control));
+            visit(SentStamp { packet: message.data(), kernel, hardware });
+            visited += 1;
+        } else {
+            skipped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -204,13 +205,24 @@ impl AsRawFd for StampSocket {
     }
 }
 
-/// Asks for software stamps both ways, or for those on receipt, or does without. No OPT_TSONLY: the packet must come
-/// back with its stamp, for its cookie.
-fn enable_stamps(fd: &OwnedFd) -> StampSupport {
+/// Asks for software stamps both ways, or for those on receipt, or does without; with `hardware` for the NIC's as well,
+/// and tells whether the kernel agreed. No OPT_TSONLY: the packet must come back with its stamp, for its cookie.
+pub(crate) fn enable_stamps(fd: &OwnedFd, hardware: bool) -> (StampSupport, bool) {
+    const NIC: u32 = libc::SOF_TIMESTAMPING_RX_HARDWARE
+        | libc::SOF_TIMESTAMPING_TX_HARDWARE
+        | libc::SOF_TIMESTAMPING_RAW_HARDWARE
+        | libc::SOF_TIMESTAMPING_OPT_TX_SWHW; // or the kernel would leave its own out
     let rx = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE;
     let tx = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID;
     let accepts = |flags| setsockopt(fd, sockopt::Timestamping, &flags).is_ok();
-    if accepts(rx | tx) { StampSupport { rx: true, tx: true } } else { StampSupport { rx: accepts(rx), tx: false } }
+    let both = StampSupport { rx: true, tx: true };
+    if hardware && accepts(rx | tx | TimestampingFlag::from_bits_retain(NIC)) {
+        (both, true)
+    } else if accepts(rx | tx) {
+        (both, false)
+    } else {
+        (StampSupport { rx: accepts(rx), tx: false }, false)
+    }
 }
 
 /// Buffers for several datagrams, allocated once.
@@ -232,14 +244,47 @@ impl Batch {
         self.messages.len()
     }
 
+    /// Receives what is there. `one_by_one` is set if the kernel lacks recvmmsg(2).
+    pub(crate) fn fill(&mut self, fd: BorrowedFd<'_>, one_by_one: &AtomicBool) -> io::Result<usize> {
+        self.filled = 0;
+        if !one_by_one.load(Ordering::Relaxed) {
+            match sys::receive_many(fd, &mut self.messages, libc::MSG_DONTWAIT) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => one_by_one.store(true, Ordering::Relaxed),
+                received => {
+                    self.filled = received?;
+                    return Ok(self.filled);
+                }
+            }
+        }
+        self.fill_one_by_one(fd)
+    }
+
+    /// The same by recvmsg(2). An error behind a datagram is not worth losing the datagram for.
+    fn fill_one_by_one(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        for message in &mut self.messages {
+            match sys::receive_one(fd, message, libc::MSG_DONTWAIT) {
+                Ok(()) => self.filled += 1,
+                Err(error) if self.filled == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(self.filled)
+    }
+
+    /// What the last receipt brought.
+    pub(crate) fn messages(&self) -> &[Message] {
+        &self.messages[..self.filled]
+    }
+
     /// The datagrams of the last [`StampSocket::receive`], in order.
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
-        self.messages[..self.filled].iter().filter_map(|message| {
+        self.messages().iter().filter_map(|message| {
             Some(Datagram {
                 from: control::socket_address(message.name())?, // a UDP socket always knows it
                 to: control::destination(message.control()),
                 data: message.data(),
                 kernel: control::software_stamp(message.control()),
+                hardware: control::hardware_stamp(message.control()),
                 truncated: message.is_truncated(),
             })
         })

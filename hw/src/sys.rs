@@ -3,6 +3,8 @@
 //! nix covers the rest. Its `recvmsg` and `sendmsg` allocate for each control message, and it has no adjtimex(2).
 #![allow(unsafe_code)]
 
+pub(crate) mod device;
+
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -20,13 +22,11 @@ const NAME_BYTES: usize = NAME_LEN as usize;
 /// The most messages that [`receive_many`] asks for at once.
 pub(crate) const MAX_BATCH: usize = 64;
 
-/// What adjtimex(2) says when nothing is changed, and the state of the leap machine that it returns.
+/// What adjtimex(2) says of CLOCK_REALTIME when nothing is changed, and the state of the leap machine that it returns.
 pub(crate) fn read_timex() -> io::Result<(libc::timex, libc::c_int)> {
-    // SAFETY: timex is a C struct of integers only, so all zeroes is a value of it.
-    let mut timex: libc::timex = unsafe { mem::zeroed() }; // modes = 0: a read, which needs no privilege
-    // SAFETY: `timex` is a live, aligned timex that nothing else refers to; the call writes at most its size.
-    let state = unsafe { libc::clock_adjtime(libc::CLOCK_REALTIME, &raw mut timex) };
-    if state < 0 { Err(io::Error::last_os_error()) } else { Ok((timex, state)) }
+    let mut timex = device::empty_timex(); // a read, which needs no privilege
+    let state = device::adjust_clock(libc::CLOCK_REALTIME, &mut timex)?;
+    Ok((timex, state))
 }
 
 /// Control messages: the kernel and the CMSG macros of preloaded libraries want a cmsghdr's alignment.

@@ -108,7 +108,7 @@ fn legal_keys(table: &str) -> &'static [&'static str] {
 fn in_table(name: &str) -> String {
     match name {
         ROOT => String::new(),
-        "source" => " in [[source]]".to_owned(),
+        "source" | "ptp" => format!(" in [[{name}]]"),
         _ => format!(" in [{name}]"),
     }
 }
@@ -146,6 +146,7 @@ fn edits(a: &str, b: &str) -> usize {
 }
 
 /// A value with its key.
+#[derive(Clone)]
 pub(crate) struct Entry<'a> {
     document: Document<'a>,
     key: &'static str,
@@ -193,7 +194,12 @@ impl<'a> Entry<'a> {
         self.error("out of range", format!("use {min} to {max}"))
     }
 
-    fn quantity<T>(&self, notation: &Notation, parse: fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+    /// What `parse` makes of the text.
+    pub(crate) fn quantity<T>(
+        &self,
+        notation: &Notation,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
         let text = self.value.get_ref().as_str().ok_or_else(|| self.wrong_type(notation.noun, notation.usage))?;
         parse(text).map_err(|why| self.error(why, notation.usage))
     }

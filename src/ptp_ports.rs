@@ -1,0 +1,571 @@
+//! The PTP ports' hands: sockets that open when the interface is there and close when it goes, NICs that are made to
+//! stamp, and what was sent and waits for its stamps.
+//!
+//! Some NICs (82576) hold one transmit stamp at a time and drop those that come before it was read. So of all ports that
+//! use one NIC's stamps one event message at a time is under way ([`Turn`]): the next one goes when the stamp of the one
+//! before came, or did not come for [`STAMP_WAIT_NS`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+use tokio::sync::mpsc::UnboundedSender;
+use truebound_core::io::{PhcId, PtpChannel, PtpLink, PtpPort, PtpTransmit, TxToken};
+use truebound_core::settings::{PtpSettings, PtpTransport};
+use truebound_core::time::{PhcTime, RawTime, RealTime};
+use truebound_hw::hwtstamp::HardwareStamps;
+use truebound_hw::nic::{Interface, clock_identity};
+use truebound_hw::ptp_socket::{PtpSocket, carries};
+
+use crate::watch::{Ready, Watch};
+
+/// A NIC's stamp that takes longer than this does not come any more, ns.
+const STAMP_WAIT_NS: i64 = 10_000_000;
+/// Transmissions of one port whose stamps may still come; beyond it the oldest is given up.
+const MAX_AWAITED: usize = 64;
+/// Messages that wait for their turn at one NIC; beyond it the newest is not sent.
+const MAX_WAITING: usize = 64;
+
+/// A transmission whose stamps may still come.
+#[derive(Debug)]
+struct Awaited {
+    token: TxToken,
+    message: Vec<u8>,
+    user_before: RawTime,
+    user_after: RawTime,
+    wants_kernel: bool,
+    wants_hardware: bool,
+}
+
+/// A stamp that found back to its transmission.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamped {
+    pub(crate) token: TxToken,
+    pub(crate) user_before: RawTime,
+    pub(crate) kernel: Option<RealTime>,
+    pub(crate) hardware: Option<PhcTime>,
+}
+
+/// An event message left, and its stamp did not come in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overdue {
+    pub(crate) token: TxToken,
+    pub(crate) user_before: RawTime,
+    pub(crate) user_after: RawTime,
+}
+
+/// An open port.
+pub(crate) struct OpenPort {
+    index: i32,
+    link: PtpLink,
+    event: Watch<PtpSocket>,
+    general: Watch<PtpSocket>,
+    awaited: VecDeque<Awaited>,
+}
+
+impl OpenPort {
+    /// Its socket for this kind of messages.
+    pub(crate) fn watch(&self, channel: PtpChannel) -> &Watch<PtpSocket> {
+        match channel {
+            PtpChannel::Event => &self.event,
+            PtpChannel::General => &self.general,
+        }
+    }
+
+    /// The clock of its hardware stamps.
+    pub(crate) fn phc(&self) -> Option<PhcId> {
+        self.link.phc
+    }
+
+    /// Remembers an event message that left, to find its stamps.
+    pub(crate) fn await_stamps(&mut self, sent: &PtpTransmit, user: (RawTime, RawTime), wants_kernel: bool) {
+        if self.awaited.len() == MAX_AWAITED {
+            self.awaited.pop_front();
+        }
+        let wants_kernel = wants_kernel && self.event.get().stamping().tx;
+        let wants_hardware = self.link.phc.is_some();
+        if wants_kernel || wants_hardware {
+            let (user_before, user_after) = user;
+            let (token, message) = (sent.token, sent.data.clone());
+            self.awaited.push_back(Awaited { token, message, user_before, user_after, wants_kernel, wants_hardware });
+        }
+    }
+
+    /// The stamps that came.
+    pub(crate) fn stamps(&mut self) -> Vec<Stamped> {
+        let mut found = Vec::new();
+        let awaited = &mut self.awaited;
+        let visited = self.event.get().sent_stamps(&mut |stamp| {
+            found.extend(matched(awaited, stamp.packet, stamp.kernel, stamp.hardware));
+        });
+        // An error here means no stamps: the core knows what that means.
+        let _ = visited;
+        found
+    }
+}
+
+/// The transmission of `packet` gets its stamps; with all that it wants it is forgotten.
+fn matched(
+    awaited: &mut VecDeque<Awaited>,
+    packet: &[u8],
+    kernel: Option<RealTime>,
+    hardware: Option<PhcTime>,
+) -> Option<Stamped> {
+    let index = awaited.iter().position(|wait| carries(packet, &wait.message))?;
+    let wait = awaited.get_mut(index)?;
+    let kernel = kernel.filter(|_| std::mem::take(&mut wait.wants_kernel));
+    let hardware = hardware.filter(|_| std::mem::take(&mut wait.wants_hardware));
+    let (token, user_before) = (wait.token, wait.user_before);
+    if !wait.wants_kernel && !wait.wants_hardware {
+        awaited.remove(index);
+    }
+    (kernel.is_some() || hardware.is_some()).then_some(Stamped { token, user_before, kernel, hardware })
+}
+
+/// Whose message is under way at a NIC, and who waits.
+#[derive(Debug, Default)]
+struct Turn {
+    busy: Option<(PtpPort, TxToken, RawTime)>,
+    waiting: VecDeque<Box<PtpTransmit>>,
+}
+
+impl Turn {
+    /// The message, if it may go now; otherwise it waits, or comes back as an error if too many do.
+    fn take(&mut self, transmit: Box<PtpTransmit>) -> Result<Option<Box<PtpTransmit>>, Box<PtpTransmit>> {
+        if self.busy.is_none() {
+            Ok(Some(transmit))
+        } else if self.waiting.len() == MAX_WAITING {
+            Err(transmit)
+        } else {
+            self.waiting.push_back(transmit);
+            Ok(None)
+        }
+    }
+
+    /// It left.
+    fn begin(&mut self, port: PtpPort, token: TxToken, now: RawTime) {
+        self.busy = Some((port, token, now.plus_ns(STAMP_WAIT_NS)));
+    }
+
+    /// Its stamp came, or does not come, or it did not leave: gives who is next.
+    fn end(&mut self, token: TxToken) -> Option<Box<PtpTransmit>> {
+        if self.busy.is_some_and(|(_, busy, _)| busy != token) {
+            return None;
+        }
+        self.busy = None;
+        self.waiting.pop_front()
+    }
+
+    /// The one under way is too late.
+    fn overdue(&self, now: RawTime) -> Option<(PtpPort, TxToken)> {
+        self.busy.filter(|&(_, _, until)| until <= now).map(|(port, token, _)| (port, token))
+    }
+
+    /// A port went: gives the messages of it that will not be sent.
+    fn leave(&mut self, port: PtpPort) -> Vec<TxToken> {
+        self.busy = self.busy.filter(|&(busy, ..)| busy != port);
+        let lost = self.waiting.iter().filter(|waiting| waiting.port == port).map(|waiting| waiting.token).collect();
+        self.waiting.retain(|waiting| waiting.port != port);
+        lost
+    }
+}
+
+/// A NIC that stamps for one or more ports.
+struct Nic {
+    stamps: HardwareStamps,
+    turn: Turn,
+}
+
+/// A line of the settings, and its port if that is open.
+struct Port {
+    settings: PtpSettings,
+    open: Option<OpenPort>,
+    /// The core was told of its link, or that there is none.
+    is_told: bool,
+    /// What was last complained of.
+    complaint: String,
+}
+
+/// All ports.
+pub(crate) struct PtpPorts {
+    ports: Vec<Port>,
+    /// By interface.
+    nics: BTreeMap<String, Nic>,
+    ready: UnboundedSender<Ready>,
+}
+
+/// What a look at the interfaces found.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Links that came or went.
+    pub(crate) links: Vec<(PtpPort, Option<PtpLink>)>,
+    /// Messages that will not be sent.
+    pub(crate) lost: Vec<TxToken>,
+    /// What an operator should know: the port's name, and what is wrong.
+    pub(crate) complaints: Vec<(String, String)>,
+}
+
+impl PtpPorts {
+    pub(crate) fn new(settings: &[PtpSettings], ready: UnboundedSender<Ready>) -> Self {
+        let ports = settings.iter().cloned().map(Port::new).collect();
+        PtpPorts { ports, nics: BTreeMap::new(), ready }
+    }
+
+    pub(crate) fn get_mut(&mut self, port: PtpPort) -> Option<&mut OpenPort> {
+        self.ports.get_mut(usize::from(port.0))?.open.as_mut()
+    }
+
+    pub(crate) fn get(&self, port: PtpPort) -> Option<&OpenPort> {
+        self.ports.get(usize::from(port.0))?.open.as_ref()
+    }
+
+    /// Opens the ports whose interface is there, closes those whose interface went.
+    pub(crate) fn tend(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        for at in 0..self.ports.len() {
+            let Ok(port) = u16::try_from(at).map(PtpPort) else { break };
+            let is_open = self.get(port).is_some();
+            if is_open && !self.is_alive(port) {
+                self.close(port, &mut changes);
+            } else if !is_open {
+                self.try_open(port, &mut changes);
+            }
+        }
+        changes
+    }
+
+    /// Other settings: ports that are not as they were are closed. [`PtpPorts::tend`] opens them anew.
+    pub(crate) fn configure(&mut self, settings: &[PtpSettings]) -> Changes {
+        let mut changes = Changes::default();
+        for at in 0..self.ports.len() {
+            let Ok(port) = u16::try_from(at).map(PtpPort) else { break };
+            if self.ports.get(at).map(|port| &port.settings) != settings.get(at) && self.get(port).is_some() {
+                self.close(port, &mut changes);
+            }
+        }
+        self.ports.truncate(settings.len());
+        for (at, new) in settings.iter().enumerate() {
+            match self.ports.get_mut(at) {
+                Some(old) if old.settings == *new => {}
+                Some(old) => *old = Port::new(new.clone()),
+                None => self.ports.push(Port::new(new.clone())),
+            }
+        }
+        changes
+    }
+
+    fn is_alive(&self, port: PtpPort) -> bool {
+        let Some(Port { settings, open: Some(open), .. }) = self.ports.get(usize::from(port.0)) else { return false };
+        Interface::new(&settings.interface).is_ok_and(|interface| {
+            interface.index().is_ok_and(|index| index == open.index)
+                && interface.link_state().is_ok_and(|link| link.is_running)
+        })
+    }
+
+    fn close(&mut self, port: PtpPort, changes: &mut Changes) {
+        let Some(line) = self.ports.get_mut(usize::from(port.0)) else { return };
+        line.open = None;
+        let name = line.settings.interface.clone();
+        if let Some(nic) = self.nics.get_mut(&name) {
+            changes.lost.extend(nic.turn.leave(port));
+        }
+        self.release(&name);
+        changes.links.push((port, None));
+    }
+
+    /// The last port puts the NIC back as it was.
+    fn release(&mut self, name: &str) {
+        let is_user = |line: &Port| {
+            line.settings.interface == name && line.open.as_ref().is_some_and(|open| open.link.phc.is_some())
+        };
+        if !self.ports.iter().any(is_user) {
+            self.nics.remove(name);
+        }
+    }
+
+    fn try_open(&mut self, port: PtpPort, changes: &mut Changes) {
+        let Some(line) = self.ports.get(usize::from(port.0)) else { return };
+        let settings = line.settings.clone();
+        let opened = self.open(port, &settings);
+        let Some(line) = self.ports.get_mut(usize::from(port.0)) else { return };
+        let complaint = match opened {
+            Ok((open, complaint)) => {
+                changes.links.push((port, Some(open.link)));
+                line.open = Some(open);
+                complaint.unwrap_or_default()
+            }
+            Err(complaint) => {
+                if !line.is_told {
+                    changes.links.push((port, None));
+                }
+                complaint
+            }
+        };
+        line.is_told = true;
+        if !complaint.is_empty() && line.complaint != complaint {
+            changes.complaints.push((settings.name, complaint.clone()));
+        }
+        line.complaint = complaint;
+        self.release(&settings.interface);
+    }
+
+    /// The port, and what is not as it was asked for.
+    fn open(&mut self, port: PtpPort, settings: &PtpSettings) -> Result<(OpenPort, Option<String>), String> {
+        let name = &settings.interface;
+        let interface = Interface::new(name).map_err(|error| format!("{name}: {error}"))?;
+        let absent = |error: io::Error| format!("waiting for interface {name}: {error}");
+        let index = interface.index().map_err(absent)?;
+        if !interface.link_state().map_err(absent)?.is_running {
+            return Err(format!("waiting for interface {name}: it is down, or has no carrier"));
+        }
+        let identity = clock_identity(interface.mac().map_err(|error| format!("{name}: {error}"))?);
+        let (phc, complaint) = match self.use_hardware(settings, &interface) {
+            Ok(phc) => (phc, None),
+            Err(refusal) => (None, Some(format!("{name}: kernel stamps only: {refusal}"))),
+        };
+        let open = |channel| {
+            let socket = PtpSocket::open(&interface, settings.transport, channel, phc.is_some())?;
+            Watch::new(Ready::Ptp(port, channel), socket, self.ready.clone())
+        };
+        let refused =
+            |error: io::Error| format!("cannot open its sockets: {error}{}", hint(settings.transport, &error));
+        let event = open(PtpChannel::Event).map_err(refused)?;
+        let general = open(PtpChannel::General).map_err(refused)?;
+        let phc = phc.filter(|_| event.get().has_hardware());
+        let link = PtpLink { identity, phc };
+        Ok((OpenPort { index, link, event, general, awaited: VecDeque::new() }, complaint))
+    }
+
+    /// Makes the NIC stamp, if it can and is wanted to: the clock of its stamps.
+    fn use_hardware(&mut self, settings: &PtpSettings, interface: &Interface) -> Result<Option<PhcId>, String> {
+        let caps = interface.stamp_caps().unwrap_or_default();
+        if !settings.hardware || !caps.hardware() {
+            return Ok(None);
+        }
+        let transport = settings.transport;
+        if let Some(nic) = self.nics.get_mut(&settings.interface) {
+            nic.stamps.add(&caps, transport).map_err(|refusal| refusal.to_string())?;
+        } else {
+            let own = Interface::new(&settings.interface).map_err(|error| error.to_string())?;
+            let stamps = HardwareStamps::enable(own, &caps, transport).map_err(|refusal| refusal.to_string())?;
+            self.nics.insert(settings.interface.clone(), Nic { stamps, turn: Turn::default() });
+        }
+        Ok(caps.phc)
+    }
+
+    // ---- one at a time -----------------------------------------------------------------------------------------------
+
+    /// The event message, if it may go now; otherwise it waits for its turn, or is an error if it will not be sent.
+    pub(crate) fn take_turn(&mut self, transmit: Box<PtpTransmit>) -> Result<Option<Box<PtpTransmit>>, TxToken> {
+        match self.turn_of(transmit.port) {
+            None => Ok(Some(transmit)),
+            Some(turn) => turn.take(transmit).map_err(|transmit| transmit.token),
+        }
+    }
+
+    /// It left.
+    pub(crate) fn began(&mut self, port: PtpPort, token: TxToken, now: RawTime) {
+        if let Some(turn) = self.turn_of(port) {
+            turn.begin(port, token, now);
+        }
+    }
+
+    /// Its hardware stamp came, or it did not leave: gives who is next.
+    pub(crate) fn ended(&mut self, port: PtpPort, token: TxToken) -> Option<Box<PtpTransmit>> {
+        self.turn_of(port)?.end(token)
+    }
+
+    /// When the first stamp under way will be too late.
+    pub(crate) fn deadline(&self) -> Option<RawTime> {
+        self.nics.values().filter_map(|nic| nic.turn.busy).map(|(_, _, until)| until).min()
+    }
+
+    /// The ports whose stamps are too late.
+    pub(crate) fn late_ports(&self, now: RawTime) -> Vec<PtpPort> {
+        self.nics.values().filter_map(|nic| nic.turn.overdue(now)).map(|(port, _)| port).collect()
+    }
+
+    /// Gives up a stamp that is too late: what left without it, and who is next.
+    pub(crate) fn give_up(&mut self, now: RawTime) -> Option<(Option<Overdue>, Option<Box<PtpTransmit>>)> {
+        let (nic, port, token) = self.nics.values_mut().find_map(|nic| {
+            let (port, token) = nic.turn.overdue(now)?;
+            Some((nic, port, token))
+        })?;
+        let next = nic.turn.end(token);
+        let overdue = self.get(port).and_then(|open| {
+            let wait = open.awaited.iter().find(|wait| wait.token == token)?;
+            Some(Overdue { token, user_before: wait.user_before, user_after: wait.user_after })
+        });
+        Some((overdue, next))
+    }
+
+    fn turn_of(&mut self, port: PtpPort) -> Option<&mut Turn> {
+        let line = self.ports.get(usize::from(port.0))?;
+        line.open.as_ref()?.link.phc?;
+        self.nics.get_mut(&line.settings.interface).map(|nic| &mut nic.turn)
+    }
+}
+
+impl Port {
+    fn new(settings: PtpSettings) -> Self {
+        Port { settings, open: None, is_told: false, complaint: String::new() }
+    }
+}
+
+fn hint(transport: PtpTransport, error: &io::Error) -> &'static str {
+    match (error.kind(), transport) {
+        (io::ErrorKind::PermissionDenied, PtpTransport::Ethernet) => "; it needs CAP_NET_RAW",
+        (io::ErrorKind::PermissionDenied, _) => "; ports 319 and 320 need CAP_NET_BIND_SERVICE",
+        (io::ErrorKind::AddrInUse, _) => {
+            "; another PTP daemon holds port 319 or 320: stop it, or use another interface"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(port: u16, token: u64) -> Box<PtpTransmit> {
+        let mut data = vec![0; 44];
+        data[30] = u8::try_from(token).expect("small");
+        let (port, channel, token) = (PtpPort(port), PtpChannel::Event, TxToken(token));
+        Box::new(PtpTransmit { port, channel, is_link_local: false, data, token })
+    }
+
+    fn at(ns: i64) -> RawTime {
+        RawTime::from_ns(ns)
+    }
+
+    fn token(transmit: Option<Box<PtpTransmit>>) -> Option<u64> {
+        transmit.map(|transmit| transmit.token.0)
+    }
+
+    #[test]
+    fn one_event_message_at_a_time_is_under_way() {
+        let mut turn = Turn::default();
+        let first = turn.take(message(0, 1)).expect("room");
+        assert_eq!(token(first), Some(1));
+        turn.begin(PtpPort(0), TxToken(1), at(0));
+        for n in [2, 3] {
+            assert_eq!(token(turn.take(message(1, n)).expect("room")), None, "{n} waits");
+        }
+        assert_eq!(token(turn.end(TxToken(9))), None, "a late stamp of another one releases nobody");
+        assert!(turn.busy.is_some());
+        assert_eq!(token(turn.end(TxToken(1))), Some(2), "in order");
+        assert_eq!(token(turn.end(TxToken(2))), Some(3), "it did not leave");
+        assert_eq!(token(turn.take(message(0, 2)).expect("room")), Some(2), "nobody is under way");
+        turn.begin(PtpPort(1), TxToken(2), at(5));
+        assert_eq!(token(turn.end(TxToken(2))), None, "nobody waits");
+    }
+
+    #[test]
+    fn a_stamp_is_waited_for_ten_milliseconds() {
+        let mut turn = Turn::default();
+        turn.begin(PtpPort(0), TxToken(1), at(100));
+        assert_eq!(turn.overdue(at(99 + STAMP_WAIT_NS)), None);
+        assert_eq!(turn.overdue(at(100 + STAMP_WAIT_NS)), Some((PtpPort(0), TxToken(1))));
+    }
+
+    #[test]
+    fn a_port_that_goes_takes_its_messages_along() {
+        let mut turn = Turn::default();
+        turn.begin(PtpPort(0), TxToken(1), at(0));
+        for (port, n) in [(0, 2), (1, 3), (0, 4)] {
+            let _ = turn.take(message(port, n)).expect("room");
+        }
+        assert_eq!(turn.leave(PtpPort(0)), [TxToken(2), TxToken(4)]);
+        assert_eq!((turn.busy.is_none(), turn.waiting.len()), (true, 1));
+    }
+
+    #[test]
+    fn no_more_than_so_many_wait() {
+        let mut turn = Turn::default();
+        turn.begin(PtpPort(0), TxToken(0), at(0));
+        for _ in 0..MAX_WAITING {
+            assert_eq!(token(turn.take(message(0, 1)).expect("room")), None);
+        }
+        assert_eq!(turn.take(message(0, 7)).map_err(|transmit| transmit.token.0).expect_err("too many"), 7);
+    }
+
+    /// Runs `test` in a network namespace of its own, where `lo` is down. Skipped where that is not permitted.
+    fn in_namespace(test: fn()) {
+        let ran = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            tokio::task::LocalSet::new().block_on(&runtime, async { test() });
+            Ok::<(), nix::Error>(())
+        });
+        if let Err(error) = ran.join().expect("the test") {
+            println!("skipped: no network namespace: {error}");
+        }
+    }
+
+    fn ip(arguments: &str) {
+        let status = std::process::Command::new("ip").args(arguments.split(' ')).status();
+        assert!(status.is_ok_and(|status| status.success()), "ip {arguments}");
+    }
+
+    fn lo(transport: PtpTransport) -> PtpSettings {
+        PtpSettings { transport, ..PtpSettings::new("lo") }
+    }
+
+    #[test]
+    fn ports_come_and_go_with_their_interface() {
+        in_namespace(|| {
+            let settings = [lo(PtpTransport::Udp4), lo(PtpTransport::Ethernet), PtpSettings::new("tb-absent")];
+            let (ready, _inbox) = tokio::sync::mpsc::unbounded_channel();
+            let mut ports = PtpPorts::new(&settings, ready);
+            let first = ports.tend();
+            assert_eq!(first.links, [0, 1, 2].map(|n| (PtpPort(n), None)));
+            assert_eq!(first.complaints.len(), 3, "{:?}", first.complaints);
+            let again = ports.tend();
+            assert_eq!((again.links.len(), again.complaints.len()), (0, 0), "told once");
+
+            ip("link set lo up");
+            let link = PtpLink { identity: [0, 0, 0, 0xff, 0xfe, 0, 0, 0], phc: None };
+            assert_eq!(ports.tend().links, [0, 1].map(|n| (PtpPort(n), Some(link))));
+            assert_eq!(ports.tend().links, []);
+            ip("link set lo down");
+            assert_eq!(ports.tend().links, [0, 1].map(|n| (PtpPort(n), None)));
+            assert!(ports.get(PtpPort(0)).is_none());
+        });
+    }
+
+    #[test]
+    fn other_settings_close_what_they_change_and_nothing_else() {
+        in_namespace(|| {
+            ip("link set lo up");
+            let (ready, _inbox) = tokio::sync::mpsc::unbounded_channel();
+            let mut ports = PtpPorts::new(&[lo(PtpTransport::Udp4), lo(PtpTransport::Ethernet)], ready);
+            assert_eq!(ports.tend().links.len(), 2);
+            let other = PtpSettings { domain: 7, ..lo(PtpTransport::Ethernet) };
+            assert_eq!(ports.configure(&[lo(PtpTransport::Udp4), other]).links, [(PtpPort(1), None)]);
+            assert!(matches!(ports.tend().links.as_slice(), [(PtpPort(1), Some(_))]));
+            assert_eq!(ports.configure(&[]).links, [0, 1].map(|n| (PtpPort(n), None)));
+            assert_eq!(ports.tend().links, []);
+        });
+    }
+
+    #[test]
+    fn both_stamps_of_a_message_find_back_to_it() {
+        let user = (at(1), at(2));
+        let wait = |n| {
+            let PtpTransmit { token, data, .. } = *message(0, n);
+            let (user_before, user_after) = user;
+            Awaited { token, message: data, user_before, user_after, wants_kernel: true, wants_hardware: true }
+        };
+        let mut awaited: VecDeque<Awaited> = [wait(1), wait(2)].into();
+        let packet = |n| [vec![0xee; 42], message(0, n).data, vec![0; 2]].concat();
+        let (kernel, nic) = (Some(RealTime::from_ns(5)), Some(PhcTime::from_ns(6)));
+        let first = matched(&mut awaited, &packet(2), None, nic).expect("it is awaited");
+        assert_eq!((first.token, first.kernel, first.hardware), (TxToken(2), None, nic));
+        assert_eq!(awaited.len(), 2, "the kernel's may still come");
+        assert!(matched(&mut awaited, &packet(2), None, nic).is_none(), "each comes once");
+        let second = matched(&mut awaited, &packet(2), kernel, None).expect("it is awaited");
+        assert_eq!((second.token, second.kernel, second.hardware), (TxToken(2), kernel, None));
+        assert_eq!(awaited.len(), 1);
+        assert!(matched(&mut awaited, &packet(2), kernel, None).is_none());
+        assert!(matched(&mut awaited, &packet(9), kernel, None).is_none(), "nobody's");
+    }
+}
