@@ -27,6 +27,8 @@ pub(crate) const US: i64 = 1_000;
 /// What two readings of raw time around one of a PHC take.
 const WINDOW_NS: i64 = 154;
 const REAL_WINDOW_NS: i64 = 60;
+/// Messages remembered for forgers.
+const OVERHEARD: usize = 32;
 
 /// How long a message takes: from a host to another, of `bytes`, by chance.
 pub(crate) type Delay = Box<dyn FnMut(usize, usize, &mut ChaCha12Rng) -> i64>;
@@ -93,8 +95,8 @@ pub(crate) struct World {
     rng: ChaCha12Rng,
     pub(crate) delay: Delay,
     pub(crate) meddle: Meddler,
-    /// Messages sent so far.
-    pub(crate) messages: u64,
+    /// The last messages sent, for whoever wants to forge some.
+    pub(crate) overheard: Vec<(PtpChannel, Vec<u8>)>,
     /// Hardware stamps are used where the NIC has a clock.
     pub(crate) lost_stamps: u32,
 }
@@ -109,7 +111,7 @@ impl World {
             rng: ChaCha12Rng::seed_from_u64(seed),
             delay: Box::new(|_, _, _| 2 * US),
             meddle: Box::new(|_, _, _, _| true),
-            messages: 0,
+            overheard: Vec::new(),
             lost_stamps: 0,
         }
     }
@@ -162,9 +164,16 @@ impl World {
         self.drain(index, &mut t);
     }
 
-    /// Hands a message to a host as if it had come from the link now.
-    pub(crate) fn inject(&mut self, to: usize, channel: PtpChannel, data: Vec<u8>) {
-        self.push(self.now + US, What::Message { to, channel, data, arrived: self.now });
+    /// Hands a message to a host as if it had come from the link now, stamped now.
+    pub(crate) fn inject(&mut self, to: usize, channel: PtpChannel, data: &[u8]) {
+        let (host, mut t) = (&self.hosts[to], self.now);
+        let is_event = channel == PtpChannel::Event;
+        let stamp = |_| HardwareStamp { phc: PhcId(to as u32), time: host.phc_at(t - US) };
+        let hardware = host.phc.filter(|_| is_event).map(stamp);
+        let kernel = is_event.then(|| Host::real(t - US / 2));
+        let received = PtpReceived { port: PtpPort(0), channel, data, kernel, hardware, user_after: host.raw(t) };
+        self.handle(to, t, Input::PtpReceived(received));
+        self.drain(to, &mut t);
     }
 
     fn push(&mut self, at: i64, what: What) {
@@ -325,7 +334,10 @@ impl World {
     }
 
     fn send(&mut self, index: usize, t: &mut i64, transmit: &PtpTransmit) {
-        self.messages += 1;
+        if self.overheard.len() == OVERHEARD {
+            self.overheard.remove(0);
+        }
+        self.overheard.push((transmit.channel, transmit.data.clone()));
         let is_event = transmit.channel == PtpChannel::Event;
         let before = *t;
         if is_event {
