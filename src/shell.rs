@@ -18,7 +18,7 @@ use truebound_client::page::Publication;
 use truebound_client::{Publisher, Reason, Status, VirtualClock};
 use truebound_core::Agent;
 use truebound_core::event::Event;
-use truebound_core::io::{HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Transmit, TxToken};
+use truebound_core::io::{HardwareStamp, HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Transmit};
 use truebound_core::journal;
 use truebound_core::report::AgentReport;
 use truebound_core::settings::Settings;
@@ -33,7 +33,7 @@ use crate::log;
 use crate::phcs::Phcs;
 use crate::ptp_ports::PtpPorts;
 use crate::recorder::Recorder;
-use crate::sockets::Sockets;
+use crate::sockets::{Sockets, Stamped};
 use crate::watch::Ready;
 
 /// Datagrams taken from a socket at once.
@@ -266,14 +266,18 @@ impl Shell {
     }
 
     fn transmit(&mut self, transmit: &Transmit) {
-        if self.clock.raw_now().ns_since(self.last_cross) > FRESH_CROSS_NS {
-            self.cross();
-        }
         let to = matches!(transmit.socket, SocketId::Server(_)).then_some(transmit.to);
+        let is_new = !self.sockets.is_open(transmit.socket);
         let watched = match self.sockets.get_or_open(transmit.socket, transmit.to) {
             Ok(watched) => watched,
             Err(_) => return self.step(Input::Unsent { token: transmit.token }, ""),
         };
+        if let Some(phc) = watched.local.filter(|_| is_new).and_then(|local| self.ptp.stamps_all_at(local)) {
+            watched.ask_hardware(phc);
+        }
+        let phc = watched.phc;
+        self.freshen(phc);
+        let Some(watched) = self.sockets.get_mut(transmit.socket) else { return };
         let user_before = self.clock.raw_now();
         let sent = watched.get().send(transmit.data.as_slice(), to, transmit.from);
         let user_after = self.clock.raw_now();
@@ -282,7 +286,7 @@ impl Shell {
         }
         let token = transmit.token;
         if self.use_kernel_stamps {
-            watched.await_stamp(transmit, user_before);
+            watched.await_stamps(transmit, user_before);
         }
         self.step(Input::Sent { token, user_before, user_after, kernel: None, hardware: None }, "");
         self.collect_stamps(transmit.socket);
@@ -291,12 +295,13 @@ impl Shell {
     /// Stamps of what was sent, as they come.
     fn collect_stamps(&mut self, id: SocketId) {
         let Some(watched) = self.sockets.get_mut(id) else { return };
-        let stamps = watched.stamps();
+        let (stamps, phc) = (watched.stamps(), watched.phc);
         let user_after = self.clock.raw_now();
-        for stamped in stamps {
-            let (token, user_before): (TxToken, RawTime) = (stamped.token, stamped.user_before);
-            let sent = Input::Sent { token, user_before, user_after, kernel: Some(stamped.kernel), hardware: None };
-            self.step(sent, "");
+        if let Some(phc) = phc.filter(|_| stamps.iter().any(|stamped| stamped.hardware.is_some())) {
+            self.read_phc(phc);
+        }
+        for Stamped { token, user_before, kernel, hardware } in stamps {
+            self.step(Input::Sent { token, user_before, user_after, kernel, hardware }, "");
         }
     }
 
@@ -337,6 +342,7 @@ impl Shell {
     fn receive(&mut self, id: SocketId) -> std::io::Result<()> {
         let Some(watched) = self.sockets.get_mut(id) else { return Err(ErrorKind::WouldBlock.into()) };
         let local = watched.local.filter(|_| matches!(id, SocketId::Client(_)));
+        let phc = watched.phc;
         let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(BATCH));
         let received = watched.get().receive(&mut batch);
         if !matches!(received, Ok(1..)) {
@@ -345,6 +351,9 @@ impl Shell {
         }
         let user_after = self.clock.raw_now();
         self.cross();
+        if let Some(phc) = phc {
+            self.read_phc(phc);
+        }
         for datagram in batch.datagrams().filter(|datagram| !datagram.truncated) {
             let received = Received {
                 socket: id,
@@ -352,7 +361,7 @@ impl Shell {
                 to: datagram.to.or(local),
                 data: datagram.data,
                 kernel: datagram.kernel.filter(|_| self.use_kernel_stamps),
-                hardware: None,
+                hardware: datagram.hardware.zip(phc).map(|(time, phc)| HardwareStamp { phc, time }),
                 user_after,
             };
             self.step(Input::Received(received), "");
@@ -586,6 +595,8 @@ async fn pause(ns: u64) {
 /// First words to the core: what is left of the previous run, and what this host is.
 fn begin(shell: &mut Shell) {
     let host = shell.host;
+    // NICs are set before the first packet leaves.
+    let ports = shell.ptp.tend();
     match shell.publisher.as_ref().and_then(Publisher::last) {
         Some(last) => {
             let bound = restorable(&last, &host, shell.agent.settings()).then_some(last.bound);
@@ -594,5 +605,5 @@ fn begin(shell: &mut Shell) {
         None => shell.handle(Input::Wakeup),
     }
     shell.handle(Input::Host(host));
-    shell.tend_ptp();
+    shell.tell_ports(ports);
 }

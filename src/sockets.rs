@@ -5,9 +5,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::mpsc::UnboundedSender;
-use truebound_core::io::{SocketId, Transmit, TxToken};
+use truebound_core::io::{HardwareStamp, PhcId, SocketId, Transmit, TxToken};
 use truebound_core::time::{RawTime, RealTime};
-use truebound_hw::socket::StampSocket;
+use truebound_hw::socket::{SentStamp, StampSocket};
 
 use crate::watch::{Ready, Watch};
 
@@ -21,13 +21,16 @@ struct Awaited {
     /// Where the cookie lies, counted from the end of the datagram.
     from_end: usize,
     user_before: RawTime,
+    wants_kernel: bool,
+    wants_hardware: bool,
 }
 
 /// A stamp that found back to its transmission.
 pub(crate) struct Stamped {
     pub(crate) token: TxToken,
     pub(crate) user_before: RawTime,
-    pub(crate) kernel: RealTime,
+    pub(crate) kernel: Option<RealTime>,
+    pub(crate) hardware: Option<HardwareStamp>,
 }
 
 /// A socket of NTP, and what was sent through it.
@@ -35,6 +38,8 @@ pub(crate) struct Watched {
     watch: Watch<StampSocket>,
     /// The address that a connected socket got.
     pub(crate) local: Option<IpAddr>,
+    /// The clock of the hardware stamps that it was told to ask for.
+    pub(crate) phc: Option<PhcId>,
     awaited: VecDeque<Awaited>,
 }
 
@@ -50,7 +55,7 @@ impl Watched {
 
     fn from(watch: Watch<StampSocket>) -> Self {
         let local = watch.get().local_addr().ok().map(|address| address.ip());
-        Watched { watch, local, awaited: VecDeque::new() }
+        Watched { watch, local, phc: None, awaited: VecDeque::new() }
     }
 
     pub(crate) fn get(&self) -> &StampSocket {
@@ -67,36 +72,50 @@ impl Watched {
         self.watch.look_again();
     }
 
-    /// Remembers a transmission, to find its stamp.
-    pub(crate) fn await_stamp(&mut self, transmit: &Transmit, user_before: RawTime) {
+    /// Its packets pass a NIC that stamps them all, by this clock.
+    pub(crate) fn ask_hardware(&mut self, phc: PhcId) {
+        self.phc = self.get().ask_hardware().then_some(phc);
+    }
+
+    /// Remembers a transmission, to find its stamps.
+    pub(crate) fn await_stamps(&mut self, transmit: &Transmit, user_before: RawTime) {
         let bytes = transmit.data.as_slice();
         let Some(&cookie) = bytes.get(transmit.cookie_at..).and_then(|rest| rest.first_chunk()) else { return };
         if self.awaited.len() == MAX_AWAITED {
             self.awaited.pop_front();
         }
         let from_end = bytes.len() - transmit.cookie_at;
-        self.awaited.push_back(Awaited { token: transmit.token, cookie, from_end, user_before });
+        let (token, wants_hardware) = (transmit.token, self.phc.is_some());
+        self.awaited.push_back(Awaited { token, cookie, from_end, user_before, wants_kernel: true, wants_hardware });
     }
 
     /// The stamps that came. The kernel gives the whole packet back; its tail is our datagram.
     pub(crate) fn stamps(&mut self) -> Vec<Stamped> {
         let mut found = Vec::new();
-        let (socket, awaited) = (self.watch.get(), &mut self.awaited);
-        let visited = socket.sent_stamps(&mut |stamp| {
-            let is_of = |wait: &Awaited| {
-                let tail = stamp.packet.len().checked_sub(wait.from_end).and_then(|at| stamp.packet.get(at..));
-                tail.is_some_and(|tail| tail.starts_with(&wait.cookie))
-            };
-            let Some(index) = awaited.iter().position(is_of) else { return };
-            let Some(wait) = awaited.remove(index) else { return };
-            if let Some(kernel) = stamp.kernel {
-                found.push(Stamped { token: wait.token, user_before: wait.user_before, kernel });
-            }
-        });
+        let (phc, awaited) = (self.phc, &mut self.awaited);
+        let visited = self.watch.get().sent_stamps(&mut |stamp| found.extend(matched(awaited, &stamp, phc)));
         // An error here means no stamps: the core knows what that means.
         let _ = visited;
         found
     }
+}
+
+/// The transmission of a packet gets its stamps; with all that it wants it is forgotten.
+fn matched(awaited: &mut VecDeque<Awaited>, stamp: &SentStamp<'_>, phc: Option<PhcId>) -> Option<Stamped> {
+    let is_of = |wait: &Awaited| {
+        let tail = stamp.packet.len().checked_sub(wait.from_end).and_then(|at| stamp.packet.get(at..));
+        tail.is_some_and(|tail| tail.starts_with(&wait.cookie))
+    };
+    let index = awaited.iter().position(is_of)?;
+    let wait = awaited.get_mut(index)?;
+    let kernel = stamp.kernel.filter(|_| std::mem::take(&mut wait.wants_kernel));
+    let time = stamp.hardware.filter(|_| std::mem::take(&mut wait.wants_hardware));
+    let hardware = time.zip(phc).map(|(time, phc)| HardwareStamp { phc, time });
+    let (token, user_before) = (wait.token, wait.user_before);
+    if !wait.wants_kernel && !wait.wants_hardware {
+        awaited.remove(index);
+    }
+    (kernel.is_some() || hardware.is_some()).then_some(Stamped { token, user_before, kernel, hardware })
 }
 
 /// All sockets.
@@ -145,11 +164,50 @@ impl Sockets {
         }
     }
 
+    pub(crate) fn is_open(&self, id: SocketId) -> bool {
+        self.open.contains_key(&id)
+    }
+
     pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Watched> {
         self.open.get_mut(&id)
     }
 
     pub(crate) fn close(&mut self, id: SocketId) {
         self.open.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use truebound_core::time::PhcTime;
+
+    use super::*;
+
+    fn wait(n: u8, wants_hardware: bool) -> Awaited {
+        let user_before = RawTime::from_ns(i64::from(n));
+        let token = TxToken(u64::from(n));
+        Awaited { token, cookie: [n; 8], from_end: 8, user_before, wants_kernel: true, wants_hardware }
+    }
+
+    fn stamp(packet: &[u8], kernel: Option<i64>, hardware: Option<i64>) -> SentStamp<'_> {
+        SentStamp { packet, kernel: kernel.map(RealTime::from_ns), hardware: hardware.map(PhcTime::from_ns) }
+    }
+
+    #[test]
+    fn stamps_find_back_to_their_transmission_each_once() {
+        let mut awaited: VecDeque<Awaited> = [wait(1, false), wait(2, true)].into();
+        let (first, second) = ([[0xee; 42].as_slice(), &[1; 8]].concat(), [[0xee; 42].as_slice(), &[2; 8]].concat());
+        let phc = Some(PhcId(0));
+        let found = matched(&mut awaited, &stamp(&second, Some(5), None), phc).expect("it is awaited");
+        assert_eq!((found.token, found.kernel, found.hardware), (TxToken(2), Some(RealTime::from_ns(5)), None));
+        assert_eq!(awaited.len(), 2, "the NIC's may still come");
+        let found = matched(&mut awaited, &stamp(&second, None, Some(6)), phc).expect("it is awaited");
+        let hardware = HardwareStamp { phc: PhcId(0), time: PhcTime::from_ns(6) };
+        assert_eq!((found.token, found.kernel, found.hardware), (TxToken(2), None, Some(hardware)));
+        assert!(matched(&mut awaited, &stamp(&second, Some(5), None), phc).is_none());
+
+        assert!(matched(&mut awaited, &stamp(&first, None, Some(6)), phc).is_none(), "nobody asked the NIC");
+        assert!(matched(&mut awaited, &stamp(&first, Some(7), None), phc).is_some());
+        assert!(awaited.is_empty());
     }
 }

@@ -108,14 +108,20 @@ impl<C: StampControl> HardwareStamps<C> {
         self.granted
     }
 
-    /// Another port of ours wants `transport` through the same NIC.
+    /// Another port of ours wants `transport` through the same NIC; or the same one again, and the setting may be lost.
     pub fn add(&mut self, caps: &StampCaps, transport: PtpTransport) -> Result<(), Refusal> {
-        if !suffices(self.granted, transport) {
-            let before = self.granted;
-            self.granted = climb(&self.control, caps, transport, Some(before))?;
-            self.previous = self.previous.or(Some(before));
+        let now = self.control.get().unwrap_or(self.granted);
+        if !suffices(now, transport) {
+            self.granted = climb(&self.control, caps, transport, Some(now))?;
+            self.previous = self.previous.or(Some(now));
         }
         Ok(())
+    }
+
+    /// The setting still suffices for `transport`, as far as the driver tells: nobody has changed it since.
+    #[must_use]
+    pub fn holds(&self, transport: PtpTransport) -> bool {
+        self.control.get().map_or(true, |now| suffices(now, transport))
     }
 
     /// It stamps every packet, NTP's too.
@@ -300,8 +306,31 @@ mod tests {
         let nic = driver(OFF, &[(EVENT, EVENT), (ALL, ALL)]);
         let stamps = HardwareStamps::enable(Rc::clone(&nic), &caps(&[EVENT]), PtpTransport::Udp4).expect("granted");
         nic.now.set(on(ALL));
+        assert!(stamps.holds(PtpTransport::Ethernet));
         drop(stamps);
         assert_eq!(nic.now.get(), on(ALL));
+    }
+
+    #[test]
+    fn a_setting_that_was_taken_away_is_noticed() {
+        let nic = driver(OFF, &[(L4, L4)]);
+        let stamps = HardwareStamps::enable(Rc::clone(&nic), &caps(&[L4]), PtpTransport::Udp4).expect("granted");
+        assert!(stamps.holds(PtpTransport::Udp4) && !stamps.holds(PtpTransport::Ethernet));
+        for taken in [OFF, on(L2), StampConfig { tx_type: 0, rx_filter: L4 }] {
+            nic.now.set(taken);
+            assert!(!stamps.holds(PtpTransport::Udp4), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_setting_that_was_lost_is_made_again_and_the_first_one_comes_back() {
+        let nic = driver(OFF, &[(EVENT, EVENT)]);
+        let mut stamps = HardwareStamps::enable(Rc::clone(&nic), &caps(&[]), PtpTransport::Udp4).expect("granted");
+        nic.now.set(on(L2)); // another daemon's
+        stamps.add(&caps(&[]), PtpTransport::Udp4).expect("widened");
+        assert_eq!(nic.now.get(), on(EVENT));
+        drop(stamps);
+        assert_eq!(nic.now.get(), OFF);
     }
 
     #[test]

@@ -145,10 +145,8 @@ impl StampSocket {
 
     /// Asks for the NIC's stamps too, of every interface that has been made to stamp such packets; false if the kernel
     /// knows none. The kernel's stamps go on.
-    pub fn ask_hardware(&mut self) -> bool {
-        let (stamping, hardware) = enable_stamps(&self.fd, true);
-        self.stamping = stamping;
-        hardware
+    pub fn ask_hardware(&self) -> bool {
+        enable_stamps(&self.fd, true).1
     }
 
     /// Receives what is there, up to the batch's capacity, and returns how many; [`io::ErrorKind::WouldBlock`] if

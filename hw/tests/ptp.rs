@@ -168,6 +168,8 @@ fn exchange(from: &mut End, to: &mut End, is_link_local: bool) {
     let received = to.receive(true);
     let [(channel, _, data)] = received.as_slice() else { panic!("one message: {received:?}") };
     assert_eq!((*channel, &data[..44]), (PtpChannel::General, general.as_slice()));
+    // Nobody stamps what nobody asks the stamp of.
+    assert_eq!(from.general.sent_stamps(&mut |_| {}).expect("error queue"), 0);
     // Nobody hears himself.
     let mut batch = Batch::new(1);
     for socket in [&from.event, &from.general] {

@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind};
 
-use truebound_core::io::{HardwareStamp, Input, PhcId, PtpChannel, PtpPort, PtpReceived, PtpTransmit, Steer, TxToken};
+use truebound_core::io::{HardwareStamp, Input, PhcId, PtpChannel, PtpPort, PtpReceived, PtpTransmit, Steer};
 use truebound_core::settings::PtpSettings;
 use truebound_core::time::RawTime;
 use truebound_hw::socket::Batch;
@@ -21,18 +21,17 @@ impl Shell {
     /// Opens ports whose interface came, closes those whose interface went.
     pub(super) fn tend_ptp(&mut self) {
         let changes = self.ptp.tend();
-        self.tell_changes(changes);
-        self.settle();
+        self.tell_ports(changes);
     }
 
     /// Before other settings hold: closes the ports that they change.
     pub(super) fn close_changed_ptp(&mut self, settings: &[PtpSettings]) {
         let changes = self.ptp.configure(settings);
-        self.tell_changes(changes);
-        self.settle();
+        self.tell_ports(changes);
     }
 
-    fn tell_changes(&mut self, changes: Changes) {
+    /// Tells what became of the ports.
+    pub(super) fn tell_ports(&mut self, changes: Changes) {
         for (name, complaint) in changes.complaints {
             log::warn("ptp", &format!("{name}: {complaint}"));
         }
@@ -42,6 +41,7 @@ impl Shell {
         for (port, link) in changes.links {
             self.step(Input::Link { port, link }, "");
         }
+        self.settle();
     }
 
     // ---- clocks ----------------------------------------------------------------------------------------------------
@@ -59,8 +59,8 @@ impl Shell {
         }
     }
 
-    /// Reads the clocks that stamp for this port, unless they were read just now.
-    fn freshen(&mut self, phc: Option<PhcId>) {
+    /// Reads CLOCK_REALTIME and this PHC, unless they were read just now.
+    pub(super) fn freshen(&mut self, phc: Option<PhcId>) {
         let now = self.clock.raw_now();
         let is_stale = |read_at: RawTime| now.ns_since(read_at) > FRESH_CROSS_NS;
         let is_phc_stale = |&phc: &PhcId| self.phcs.read_at(phc).is_none_or(is_stale);

@@ -1,0 +1,137 @@
+//! Whose turn it is to send an event message through a NIC.
+//!
+//! Some NICs (82576) hold one transmit stamp at a time and drop those that come before it was read. So of all ports that
+//! use one NIC's stamps one event message at a time is under way: the next one goes when the stamp of the one before
+//! came, or did not come for [`STAMP_WAIT_NS`].
+
+use std::collections::VecDeque;
+
+use truebound_core::io::{PtpPort, PtpTransmit, TxToken};
+use truebound_core::time::RawTime;
+
+/// A NIC's stamp that takes longer than this does not come any more, ns.
+const STAMP_WAIT_NS: i64 = 10_000_000;
+/// Messages that wait for their turn at one NIC; beyond it the newest is not sent.
+const MAX_WAITING: usize = 64;
+
+/// Whose message is under way at a NIC, and who waits.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    busy: Option<(PtpPort, TxToken, RawTime)>,
+    waiting: VecDeque<Box<PtpTransmit>>,
+}
+
+impl Turn {
+    /// The message, if it may go now; otherwise it waits, or comes back as an error if too many do.
+    pub(super) fn take(&mut self, transmit: Box<PtpTransmit>) -> Result<Option<Box<PtpTransmit>>, Box<PtpTransmit>> {
+        if self.busy.is_none() {
+            Ok(Some(transmit))
+        } else if self.waiting.len() == MAX_WAITING {
+            Err(transmit)
+        } else {
+            self.waiting.push_back(transmit);
+            Ok(None)
+        }
+    }
+
+    /// It left.
+    pub(super) fn begin(&mut self, port: PtpPort, token: TxToken, now: RawTime) {
+        self.busy = Some((port, token, now.plus_ns(STAMP_WAIT_NS)));
+    }
+
+    /// Its stamp came, or does not come, or it did not leave: gives who is next.
+    pub(super) fn end(&mut self, token: TxToken) -> Option<Box<PtpTransmit>> {
+        if self.busy.is_some_and(|(_, busy, _)| busy != token) {
+            return None;
+        }
+        self.busy = None;
+        self.waiting.pop_front()
+    }
+
+    /// The one under way is too late.
+    pub(super) fn overdue(&self, now: RawTime) -> Option<(PtpPort, TxToken)> {
+        self.busy.filter(|&(_, _, until)| until <= now).map(|(port, token, _)| (port, token))
+    }
+
+    /// When the one under way is too late.
+    pub(super) fn deadline(&self) -> Option<RawTime> {
+        self.busy.map(|(_, _, until)| until)
+    }
+
+    /// A port went: gives the messages of it that will not be sent.
+    pub(super) fn leave(&mut self, port: PtpPort) -> Vec<TxToken> {
+        self.busy = self.busy.filter(|&(busy, ..)| busy != port);
+        let lost = self.waiting.iter().filter(|waiting| waiting.port == port).map(|waiting| waiting.token).collect();
+        self.waiting.retain(|waiting| waiting.port != port);
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use truebound_core::io::PtpChannel;
+
+    use super::*;
+
+    fn message(port: u16, token: u64) -> Box<PtpTransmit> {
+        let mut data = vec![0; 44];
+        data[30] = u8::try_from(token).expect("small");
+        let (port, channel, token) = (PtpPort(port), PtpChannel::Event, TxToken(token));
+        Box::new(PtpTransmit { port, channel, is_link_local: false, data, token })
+    }
+
+    fn at(ns: i64) -> RawTime {
+        RawTime::from_ns(ns)
+    }
+
+    fn token(transmit: Option<Box<PtpTransmit>>) -> Option<u64> {
+        transmit.map(|transmit| transmit.token.0)
+    }
+
+    #[test]
+    fn one_event_message_at_a_time_is_under_way() {
+        let mut turn = Turn::default();
+        let first = turn.take(message(0, 1)).expect("room");
+        assert_eq!(token(first), Some(1));
+        turn.begin(PtpPort(0), TxToken(1), at(0));
+        for n in [2, 3] {
+            assert_eq!(token(turn.take(message(1, n)).expect("room")), None, "{n} waits");
+        }
+        assert_eq!(token(turn.end(TxToken(9))), None, "a late stamp of another one releases nobody");
+        assert!(turn.busy.is_some());
+        assert_eq!(token(turn.end(TxToken(1))), Some(2), "in order");
+        assert_eq!(token(turn.end(TxToken(2))), Some(3), "it did not leave");
+        assert_eq!(token(turn.take(message(0, 2)).expect("room")), Some(2), "nobody is under way");
+        turn.begin(PtpPort(1), TxToken(2), at(5));
+        assert_eq!(token(turn.end(TxToken(2))), None, "nobody waits");
+    }
+
+    #[test]
+    fn a_stamp_is_waited_for_ten_milliseconds() {
+        let mut turn = Turn::default();
+        turn.begin(PtpPort(0), TxToken(1), at(100));
+        assert_eq!(turn.overdue(at(99 + STAMP_WAIT_NS)), None);
+        assert_eq!(turn.overdue(at(100 + STAMP_WAIT_NS)), Some((PtpPort(0), TxToken(1))));
+    }
+
+    #[test]
+    fn a_port_that_goes_takes_its_messages_along() {
+        let mut turn = Turn::default();
+        turn.begin(PtpPort(0), TxToken(1), at(0));
+        for (port, n) in [(0, 2), (1, 3), (0, 4)] {
+            let _ = turn.take(message(port, n)).expect("room");
+        }
+        assert_eq!(turn.leave(PtpPort(0)), [TxToken(2), TxToken(4)]);
+        assert_eq!((turn.busy.is_none(), turn.waiting.len()), (true, 1));
+    }
+
+    #[test]
+    fn no_more_than_so_many_wait() {
+        let mut turn = Turn::default();
+        turn.begin(PtpPort(0), TxToken(0), at(0));
+        for _ in 0..MAX_WAITING {
+            assert_eq!(token(turn.take(message(0, 1)).expect("room")), None);
+        }
+        assert_eq!(turn.take(message(0, 7)).map_err(|transmit| transmit.token.0).expect_err("too many"), 7);
+    }
+}
