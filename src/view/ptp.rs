@@ -12,7 +12,8 @@ use crate::recorder::{show_ns, show_signed_ns};
 /// One port, for `status --json`.
 pub(crate) fn port(port: &PtpPortReport) -> Value {
     let announced = port.announced.as_ref();
-    let (vote, why) = vote_words(port.vote);
+    // Who follows nobody has nobody's word to weigh.
+    let (vote, why) = port.parent.map_or(("none", None), |_| vote_words(port.vote));
     json!({
         "name": port.name,
         "interface": port.interface,
@@ -108,13 +109,13 @@ fn port_text(port: &Value) -> Vec<String> {
     let word = |key: &str| port[key].as_str().unwrap_or("-");
     let why = port["why"].as_str().map_or(String::new(), |why| format!(" ({why})"));
     let link = if port["is_up"] == false { ", no link" } else { "" };
+    let vote = if port["parent"].is_string() { format!(", vote {}{why}", word("vote")) } else { String::new() };
     let mut lines = vec![format!(
-        "ptp         {}: {} on {}{link}, {} stamps, vote {}{why}",
+        "ptp         {}: {} on {}{link}, {} stamps{vote}",
         word("name"),
         word("state"),
         word("interface"),
         word("stamps"),
-        word("vote"),
     )];
     if port["grandmaster"].is_string() {
         let accuracy = port["clock_accuracy_ns"].as_u64().map_or("unknown".to_owned(), show_ns);
@@ -157,10 +158,9 @@ mod tests {
     fn a_port_tells_its_grandmaster_once_it_has_one() {
         let mut port = json!({
             "name": "gm", "interface": "eth0", "is_up": true, "state": "listening", "stamps": "kernel",
-            "vote": "none", "why": "it has not announced itself yet", "grandmaster": null,
+            "vote": "none", "why": null, "parent": null, "grandmaster": null,
         });
-        let expected = "ptp         gm: listening on eth0, kernel stamps, vote none (it has not announced itself yet)";
-        assert_eq!(port_text(&port), [expected]);
+        assert_eq!(port_text(&port), ["ptp         gm: listening on eth0, kernel stamps"]);
         let more = json!({
             "state": "slave", "vote": "guaranteed", "why": null, "grandmaster": "a", "parent": "a-1",
             "steps_removed": 0, "clock_class": 6, "clock_accuracy_ns": 100, "is_tai": true, "utc_offset_s": 37,
