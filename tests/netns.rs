@@ -5,6 +5,7 @@
 //!
 //! `cargo test --release --test netns -- --test-threads=1 --nocapture`; as root, or where user namespaces are allowed.
 
+#[allow(dead_code, reason = "tests/ptp.rs uses the rest")]
 mod netns {
     pub(crate) mod agent;
     pub(crate) mod checker;
@@ -23,7 +24,7 @@ use netns::checker::{Checker, Tally};
 use netns::chrony::Chrony;
 use netns::lab::Lab;
 use netns::ping::round_trips;
-use netns::stats::{Samples, us};
+use netns::stats::{Samples, every, heading, row, us};
 use netns::traffic::Traffic;
 
 /// How long a comparison lasts.
@@ -317,29 +318,10 @@ impl Comparison {
     }
 }
 
-fn heading() {
-    println!("{:<36}{:>12} {:>12} {:>12}", "µs", "p50", "p99", "max");
-}
-
-fn row(name: &str, samples: &Samples) {
-    println!("{name:<36}{} {} {}", us(samples.median()), us(samples.percentile(99)), us(samples.max()));
-}
-
 fn root_distances(client: &Chrony, duration: Duration) -> Samples {
     let mut samples = Samples::default();
     every(SAMPLING, duration, || {
         samples.push(client.tracking().expect("chronyd answers").root_distance_ns());
     });
     samples
-}
-
-/// Calls `sample` once per `period` for `duration`.
-fn every(period: Duration, duration: Duration, mut sample: impl FnMut()) {
-    let end = Instant::now() + duration;
-    let mut due = Instant::now();
-    while due < end {
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        sample();
-        due += period;
-    }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::lab::{Lab, Process};
 
-const TRUEBOUND: &str = env!("CARGO_BIN_EXE_truebound");
+pub(crate) const TRUEBOUND: &str = env!("CARGO_BIN_EXE_truebound");
 
 /// How long the agent may take to reach a status: ten times what it should.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,7 +84,7 @@ impl Agent {
     }
 
     /// The answer to a question of the command line. Its exit code says yes or no: both are answers.
-    fn ask(&self, question: &str) -> Option<Value> {
+    pub(crate) fn ask(&self, question: &str) -> Option<Value> {
         let output = self.cli(question).arg("--json").output().ok()?;
         serde_json::from_slice(&output.stdout).ok()
     }

@@ -132,7 +132,8 @@ fn refuse(shared: &Mutex<Tally>, reason: String) {
     *shared.lock().unwrap_or_else(PoisonError::into_inner).refused.entry(reason).or_default() += 1;
 }
 
-fn realtime_ns() -> i64 {
+/// True time in a lab, ns.
+pub(crate) fn realtime_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -56,7 +56,7 @@ impl Lab {
 
     /// Starts a program inside `host`'s namespace; its output goes to `name.log`.
     pub(crate) fn start(&self, host: &str, name: &str, program: &Path, args: &[&str]) -> Process {
-        let log = File::options().create(true).append(true).open(self.dir.join(format!("{name}.log")));
+        let log = File::options().create(true).append(true).open(self.log_of(name));
         let log = log.expect("the lab's directory is writable");
         // The parent-death signal survives every exec on the way: nothing outlives a killed test.
         let child = Command::new("setpriv")
@@ -72,10 +72,30 @@ impl Lab {
         Process { name: name.to_owned(), child: child.expect("setpriv is part of every Debian") }
     }
 
+    /// Where the output of the process called `name` goes.
+    pub(crate) fn log_of(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
+    }
+
     /// Pulls or plugs the cable of `host`, at the switch's end.
     pub(crate) fn set_cable(&self, host: &str, plugged: bool) {
         let state = if plugged { "up" } else { "down" };
         expect_success(ip().args(["-n", &self.namespace("sw"), "link", "set", host, state]));
+    }
+
+    /// A command that runs inside `host`'s namespace, to its end.
+    pub(crate) fn command(&self, host: &str, program: &str) -> Command {
+        let mut command = ip();
+        command.args(["netns", "exec", &self.namespace(host), program]);
+        command
+    }
+
+    /// The Ethernet address of `host`, as twelve hexadecimal digits.
+    pub(crate) fn mac(&self, host: &str) -> String {
+        let shown = output_of(ip().args(["-n", &self.namespace(host), "-o", "link", "show", "dev", "eth0"]));
+        let shown = shown.expect("every host has an eth0");
+        let address = shown.split_once("link/ether ").and_then(|(_, rest)| rest.split_whitespace().next());
+        address.expect("a veth has an address").replace(':', "")
     }
 
     /// A socket of `host`; it keeps its namespace wherever it is used.

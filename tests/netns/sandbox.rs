@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// `skip`: not now (tools/test runs these tests as a step of their own). `inside`: already in a user namespace.
 const MODE: &str = "TRUEBOUND_NETNS";
-/// Where chronyd and chronyc are, when somebody has looked already.
+/// Where the programs of chrony and linuxptp are, when somebody has looked already.
 const PEERS: &str = "TRUEBOUND_PEERS";
 
 /// One lab at a time: they measure microseconds on the same processors.
@@ -75,7 +75,7 @@ fn unpack_peers() -> Result<PathBuf, String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().into());
     }
-    Err(format!("no chrony: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(format!("no peers: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// The script that builds and removes the network.

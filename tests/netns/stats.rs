@@ -1,4 +1,6 @@
-//! Samples in nanoseconds, their percentiles, and how a table shows them.
+//! Samples in nanoseconds, how they are taken, their percentiles, and how a table shows them.
+
+use std::time::{Duration, Instant};
 
 /// A bag of samples, ns.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +41,26 @@ pub(crate) fn us(ns: i64) -> String {
     let sign = if ns < 0 { "-" } else { "" };
     let ns = ns.unsigned_abs();
     format!("{:>12}", format!("{sign}{}.{:03}", ns / 1000, ns % 1000))
+}
+
+/// The head of a table of [`row`]s.
+pub(crate) fn heading() {
+    println!("{:<36}{:>12} {:>12} {:>12}", "µs", "p50", "p99", "max");
+}
+
+pub(crate) fn row(name: &str, samples: &Samples) {
+    println!("{name:<36}{} {} {}", us(samples.median()), us(samples.percentile(99)), us(samples.max()));
+}
+
+/// Calls `sample` once per `period` for `duration`.
+pub(crate) fn every(period: Duration, duration: Duration, mut sample: impl FnMut()) {
+    let end = Instant::now() + duration;
+    let mut due = Instant::now();
+    while due < end {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        sample();
+        due += period;
+    }
 }
 
 /// Nanoseconds from decimal seconds, as chronyc prints them: `-0.000012345`.

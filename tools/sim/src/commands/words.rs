@@ -197,6 +197,7 @@ pub(super) fn said(event: &Event, name: impl Fn(u32) -> String) -> Option<String
         Event::Added { .. } | Event::Removed { .. } | Event::StampDropped { .. } => return None,
         // Simulated hosts have no PTP ports.
         Event::PtpState { .. }
+        | Event::AssertedContradiction { .. }
         | Event::PtpParent { .. }
         | Event::PtpVote { .. }
         | Event::PtpLink { .. }

@@ -1,0 +1,8 @@
+# ptp4l in a is a grandmaster, our agent in b follows; nobody steers clock B.
+# With four cards c delays: forward=US backward=US. The grandmaster may lie: lie_ns=NS.
+[ -z "$PHC_C" ] || link_through "$(arg forward 500)" "$(arg backward 100)"
+set_clocks
+start_ptp4l master a eth0 "$GRANDMASTER" "$(shifted_by "$(arg lie_ns 0)")"
+start_agent b "$(ptp_table eth1 slave)"
+judge --page /run/b/bound
+report_agent b
