@@ -49,6 +49,9 @@ fn words(event: &Event) -> String {
         Event::SelfContradiction { association, by_ns } => {
             format!("level=warn event=self-contradiction association={} by_ns={by_ns}", association.0)
         }
+        Event::AssertedContradiction { association, by_ns } => {
+            format!("level=warn event=asserted-contradiction association={} by_ns={by_ns}", association.0)
+        }
         Event::KissOfDeath { association, code } => format!(
             "level=warn event=kiss-of-death association={} code={}",
             association.0,

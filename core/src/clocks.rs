@@ -85,7 +85,8 @@ impl Clocks {
 
     /// A packet that nobody asked for, received before `user_after`.
     pub(crate) fn came(&self, user_after: RawTime, kernel: Option<RealTime>, nic: Option<HardwareStamp>) -> Placed {
-        let user = RawSpan { early: self.real.last_before(user_after).unwrap_or(user_after), late: user_after };
+        // Nobody knows how long it lay in the socket.
+        let user = RawSpan { early: RawTime::from_ns(i64::MIN), late: user_after };
         let kernel = kernel.map(|stamp| self.real.map_until(stamp, user_after));
         let hardware =
             nic.and_then(|nic| self.phcs.get(&nic.phc).map(|phc| (phc.map_until(nic.time, user_after), nic)));
@@ -111,7 +112,8 @@ impl Clocks {
             is_in_order
         });
         let Some((span, nic)) = nic else {
-            let point = middle(kernel.unwrap_or(user));
+            let unstamped = if way == Way::In { user.late } else { middle(user) };
+            let point = kernel.map_or(unstamped, middle);
             return Placed { stamps: Stamps { kernel, ..Stamps::user(user) }, point, contradicted };
         };
         let point = self.phcs.get(&nic.phc).and_then(|phc| phc.point(nic.time));
@@ -179,6 +181,22 @@ mod tests {
         let span = placed.stamps.best();
         assert!(span.early <= RawTime::from_ns(840_000) && RawTime::from_ns(840_000) <= span.late, "{span:?}");
         assert!(!placed.stamps.is_hardware && span.late.ns_since(span.early) < 400, "{span:?}");
+    }
+
+    #[test]
+    fn an_unasked_packet_may_have_waited_in_the_socket_for_any_time() {
+        // Both clocks were read again before it was fetched: that does not make it younger.
+        let mut clocks = clocks();
+        let (before, after) = (RawTime::from_ns(1_499_950), RawTime::from_ns(1_500_050));
+        let rate = KernelRate::Steady { ppb: 0 };
+        let real = RealTime::from_ns(1_001_500_000);
+        clocks.real.push(CrossReading { before, real, after, rate, was_set: false });
+        for (kernel, nic) in [(kernel(840_000), nic(830_000)), (kernel(840_000), None)] {
+            let placed = clocks.came(RawTime::from_ns(1_600_000), kernel, nic);
+            let widened = placed.stamps.best().widened(1_000, placed.stamps.user);
+            assert!(widened.early <= RawTime::from_ns(830_000), "{placed:?}");
+            assert!(widened.late >= RawTime::from_ns(830_000), "{placed:?}");
+        }
     }
 
     #[test]

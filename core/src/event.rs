@@ -101,6 +101,13 @@ pub enum Event {
         /// By how much the constraints exclude each other, ns.
         by_ns: i64,
     },
+    /// What a source asserts contradicts itself: the operator's word about the way to it does not hold.
+    AssertedContradiction {
+        /// Which.
+        association: AssociationId,
+        /// By how much the constraints exclude each other, ns.
+        by_ns: i64,
+    },
     /// The server asked us to poll less, or to go away.
     KissOfDeath {
         /// Which.

@@ -267,12 +267,12 @@ impl Synthesis {
             bound: self.previous,
         };
         let voices = self.roster.members.iter().map(|member| (!member.follows_us).then_some(member.voice));
-        self.asserted.update(&round, world.associations, voices, self.roster.groups);
+        self.asserted.update(&round, world.associations, voices, self.roster.groups, world.events);
     }
 
     /// The association with the narrowest region that counts for anything: guaranteed, or else asserted.
     pub(crate) fn carrier(&self) -> Option<AssociationId> {
-        self.findings.best.or_else(|| self.asserted.bound.and(self.asserted.regions.narrowest()))
+        self.findings.best.or_else(|| self.asserted.bound.and(self.asserted.carrier))
     }
 
     /// Each association's verdict on itself, by group.
@@ -565,8 +565,7 @@ impl Synthesis {
         self.carrier()?;
         let heard = associations.iter().filter(|association| !association.is_falseticker);
         let mut all = heard.filter_map(|association| {
-            let region = self.findings.regions.get(association.id).or_else(|| self.asserted.region(association.id));
-            let half_width = to_f64(region?.half_width_ns()).max(1.0);
+            let half_width = to_f64(self.half_width_ns(association.id)?).max(1.0);
             Some((association.estimator.at(now)?, 1.0 / (half_width * half_width)))
         });
         let (first, weight) = all.next()?;
@@ -584,6 +583,14 @@ impl Synthesis {
         }
         let theta_ns = first.theta_ns.saturating_add(to_i64((offset / weights).round()));
         Some(Estimate { theta_ns, omega: FreqError::from_fraction(omega / weights), ..sigma })
+    }
+
+    /// Of what the association guarantees, or else asserts. One whose assertion just contradicted itself goes on being
+    /// followed while the asserted bound lasts: its estimate is as good as before.
+    fn half_width_ns(&self, id: AssociationId) -> Option<i64> {
+        let region = self.findings.regions.get(id).or_else(|| self.asserted.region(id)).map(Region::half_width_ns);
+        let carried = self.asserted.bound.filter(|_| self.asserted.carrier == Some(id));
+        region.or(carried.map(|bound| width_ns(&bound) / 2))
     }
 
     /// Too few are heard: the previous bound ages, until it expires.

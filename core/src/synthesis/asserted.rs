@@ -6,6 +6,7 @@ use truebound_client::bound::Bound;
 
 use crate::association::Association;
 use crate::bound::{Composer, Joined, RateCaps, join};
+use crate::event::Event;
 use crate::io::AssociationId;
 use crate::region::Region;
 use crate::region::polygon::{Limits, Verdict};
@@ -21,6 +22,8 @@ pub(crate) struct Asserted {
     pub(crate) bound: Option<Bound>,
     /// Region of each association, asserted where it asserts something.
     pub(crate) regions: Regions,
+    /// Whose region was the narrowest, when there was one.
+    pub(crate) carrier: Option<AssociationId>,
 }
 
 /// What surrounds it.
@@ -51,20 +54,22 @@ impl Asserted {
         associations: &mut [Association],
         voices: impl Iterator<Item = Option<usize>>,
         slots: usize,
+        events: &mut Vec<Event>,
     ) {
         self.regions.clear();
         if associations.iter().all(|association| !association.asserts()) {
-            self.bound = None;
+            *self = Asserted::default();
             return;
         }
         let mut voters = vec![Voter::default(); slots];
         for (association, voice) in associations.iter_mut().zip(voices) {
             let Some(voter) = voice.and_then(|voice| voters.get_mut(voice)) else { continue };
-            if let Some(region) = region_of(association, round) {
+            if let Some(region) = region_of(association, round, events) {
                 voter.hears(region);
                 self.regions.push(association.id, region);
             }
         }
+        self.carrier = self.regions.narrowest().or(self.carrier);
         let regions: Vec<Region> = voters.iter().filter_map(|voter| voter.region).collect();
         let Vote::Region(region) = vote(&regions, round.groups, round.max_liars) else {
             self.bound = self.bound.and_then(|bound| bound.carried_to(round.now.as_ns()).ok());
@@ -95,11 +100,12 @@ impl Asserted {
 }
 
 /// What the association asserts; where it asserts nothing beyond what it guarantees, that.
-fn region_of(association: &mut Association, round: &Round<'_>) -> Option<Region> {
+fn region_of(association: &mut Association, round: &Round<'_>, events: &mut Vec<Event>) -> Option<Region> {
     match association.asserted_verdict(round.now, &round.limits, round.memory_ns) {
         Some(Verdict::Region(region)) => Some(region),
-        Some(Verdict::Empty { .. }) => {
+        Some(Verdict::Empty { by_ns }) => {
             association.forget_asserted();
+            events.push(Event::AssertedContradiction { association: association.id, by_ns });
             None
         }
         Some(Verdict::Silent) => None,
