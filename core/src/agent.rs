@@ -554,11 +554,13 @@ impl Agent {
             self.responder = self.settings.server.clone().map(|server| Responder::new(server, e));
         }
         if self.settings.ptp != old.ptp {
-            self.engine = Engine::new(&self.settings.ptp);
+            self.engine = self.engine.renewed(&self.settings.ptp);
             self.ports = self.ports.renewed(&old.ptp, &self.settings.ptp);
-            self.open_ports();
         }
+        self.calibrate();
+        self.open_ports();
         self.keep_associations_of(&old);
+        self.introduce_masters();
         self.names = vec![NameLookup::IDLE; self.settings.sources.len()];
         (0u32..).zip(0..self.settings.sources.len()).for_each(|(index, _)| self.start_source(index));
         if !is_addition(&old, &self.settings) {
@@ -591,7 +593,13 @@ impl Agent {
             .map(|index| index.and_then(|index| u32::try_from(index).ok()))
             .collect();
         let index_of = |source: u32| new_index.get(source as usize).copied().flatten();
-        self.dissociate(|association| index_of(association.source).is_none());
+        let ports = self.settings.ptp.clone();
+        // What a master proved rests on its port's settings as well.
+        let has_other_port = |association: &Association| {
+            let port = association.master().map(|master| usize::from(master.port.0));
+            port.is_some_and(|port| old.ptp.get(port) != ports.get(port))
+        };
+        self.dissociate(|association| index_of(association.source).is_none() || has_other_port(association));
         self.associations.iter_mut().for_each(|a| a.source = index_of(a.source).unwrap_or(a.source));
     }
 
@@ -605,6 +613,7 @@ impl Agent {
         }
         let mut world = World {
             asked_at: self.responder.as_ref().map(|responder| &responder.asked_at),
+            identities: &self.ports.identities,
             now: self.now,
             settings: &self.settings,
             associations: &mut self.associations,
@@ -746,6 +755,7 @@ fn asserted_beside(bound: Option<Bound>, asserted: Option<Bound>) -> Option<Asse
 /// Does `new` only add sources to `old`?
 fn is_addition(old: &Settings, new: &Settings) -> bool {
     new.sources.starts_with(&old.sources)
+        && new.ptp.starts_with(&old.ptp)
         && new.oscillator == old.oscillator
         && new.bound == old.bound
         && new.max_liars == old.max_liars
@@ -758,10 +768,7 @@ fn is_addition(old: &Settings, new: &Settings) -> bool {
 fn identifier_of(association: &Association) -> [u8; 4] {
     match &association.peer {
         Peer::Ntp { address, .. } => reference_id_of(*address),
-        Peer::Ptp(master) => {
-            let [a, b, c, d, e, f, g, h] = master.identity.clock;
-            [a ^ e, b ^ f, c ^ g, d ^ h]
-        }
+        Peer::Ptp(master) => master.identity.folded(),
         Peer::Phc(_) => *b"PHC\0",
     }
 }

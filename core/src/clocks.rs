@@ -17,6 +17,29 @@ const SLACK_NS: i64 = 20_000;
 /// PHCs remembered.
 const MAX_PHCS: usize = 64;
 
+/// How a NIC's stamps relate to the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Calibration {
+    /// e: how early or late they may be after compensation, ns.
+    pub(crate) error_ns: i64,
+    /// From the wire to the receive stamp, ns.
+    pub(crate) ingress_ns: i64,
+    /// From the transmit stamp to the wire, ns.
+    pub(crate) egress_ns: i64,
+}
+
+impl Calibration {
+    /// Of a NIC that nobody calibrated (BOUND A3).
+    pub(crate) const UNKNOWN: Calibration = Calibration { error_ns: 1_000, ingress_ns: 0, egress_ns: 0 };
+
+    /// Two words about one NIC: where they differ, either may be right.
+    fn or(self, other: Calibration) -> Calibration {
+        let apart = |a: i64, b: i64| a.saturating_sub(b).saturating_abs();
+        let differ_ns = apart(self.ingress_ns, other.ingress_ns).max(apart(self.egress_ns, other.egress_ns));
+        Calibration { error_ns: self.error_ns.max(other.error_ns).saturating_add(differ_ns), ..self }
+    }
+}
+
 /// Which way a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -39,11 +62,28 @@ pub(crate) struct Placed {
 pub(crate) struct Clocks {
     pub(crate) real: Correlation<RealTime>,
     phcs: BTreeMap<PhcId, Phc>,
+    calibrations: BTreeMap<PhcId, Calibration>,
 }
 
 impl Clocks {
     pub(crate) fn new() -> Self {
-        Clocks { real: Correlation::new(Margins::REALTIME), phcs: BTreeMap::new() }
+        Clocks { real: Correlation::new(Margins::REALTIME), phcs: BTreeMap::new(), calibrations: BTreeMap::new() }
+    }
+
+    /// Forgets what was said of NICs.
+    pub(crate) fn uncalibrate(&mut self) {
+        self.calibrations.clear();
+    }
+
+    /// What is said of a NIC's stamps.
+    pub(crate) fn calibrate(&mut self, phc: PhcId, calibration: Calibration) {
+        let known = self.calibrations.get(&phc).copied();
+        self.calibrations.insert(phc, known.map_or(calibration, |known| known.or(calibration)));
+    }
+
+    /// The PHC of this number may be another one now.
+    pub(crate) fn forget_phc(&mut self, phc: PhcId) {
+        self.phcs.remove(&phc);
     }
 
     /// Raw time is another clock now.
@@ -106,6 +146,9 @@ impl Clocks {
             contradicted += u8::from(mapped == Mapped::Contradicted);
             Some((mapped.span()?, nic))
         });
+        let calibration = nic.and_then(|(_, nic)| self.calibrations.get(&nic.phc).copied());
+        let Calibration { error_ns, ingress_ns, egress_ns } = calibration.unwrap_or(Calibration::UNKNOWN);
+        let shift_ns = if way == Way::In { ingress_ns.saturating_neg() } else { egress_ns };
         let nic = nic.filter(|&(span, _)| {
             let is_in_order = kernel.is_none_or(|kernel| is_in_order(way, kernel, span));
             contradicted += u8::from(!is_in_order);
@@ -117,8 +160,9 @@ impl Clocks {
             return Placed { stamps: Stamps { kernel, ..Stamps::user(user) }, point, contradicted };
         };
         let point = self.phcs.get(&nic.phc).and_then(|phc| phc.point(nic.time));
-        let point = point.map_or(middle(span), |point| point.clamp(span.early, span.late));
-        Placed { stamps: Stamps { user, kernel: Some(span), is_hardware: true }, point, contradicted }
+        let point = point.map_or(middle(span), |point| point.clamp(span.early, span.late)).plus_ns(shift_ns);
+        let wire = RawSpan { early: span.early.plus_ns(shift_ns), late: span.late.plus_ns(shift_ns) };
+        Placed { stamps: Stamps { user, kernel: Some(wire), nic_error_ns: Some(error_ns) }, point, contradicted }
     }
 }
 
@@ -164,7 +208,7 @@ mod tests {
     fn a_nic_stamp_is_preferred_and_lies_where_it_was_taken() {
         let user = RawSpan { early: RawTime::from_ns(310_000), late: RawTime::from_ns(390_000) };
         let placed = clocks().sent(user, kernel(320_000), nic(330_000));
-        assert!(placed.stamps.is_hardware && placed.contradicted == 0, "{placed:?}");
+        assert!(placed.stamps.is_hardware() && placed.contradicted == 0, "{placed:?}");
         let span = placed.stamps.best();
         let truth = RawTime::from_ns(330_000);
         assert!(span.early <= truth && truth <= span.late && span.late.ns_since(span.early) < 400, "{span:?}");
@@ -172,15 +216,32 @@ mod tests {
     }
 
     #[test]
+    fn a_calibrated_nic_stamps_the_wire() {
+        let mut clocks = clocks();
+        clocks.calibrate(PhcId(0), Calibration { error_ns: 30, ingress_ns: 400, egress_ns: 700 });
+        let user = RawSpan { early: RawTime::from_ns(310_000), late: RawTime::from_ns(390_000) };
+        let out = clocks.sent(user, kernel(320_000), nic(330_000));
+        assert_eq!(
+            (out.point.ns_since(RawTime::from_ns(330_700)).abs() <= 1, out.stamps.nic_error_ns),
+            (true, Some(30))
+        );
+        let came = clocks.came(RawTime::from_ns(870_000), None, nic(830_000));
+        assert!(came.point.ns_since(RawTime::from_ns(829_600)).abs() <= 1, "{came:?}");
+        // Another port says otherwise of the same NIC: it may be right.
+        clocks.calibrate(PhcId(0), Calibration { error_ns: 10, ingress_ns: 0, egress_ns: 700 });
+        assert_eq!(clocks.sent(user, None, nic(330_000)).stamps.nic_error_ns, Some(430));
+    }
+
+    #[test]
     fn an_unasked_packet_is_placed_by_its_stamp() {
         let placed = clocks().came(RawTime::from_ns(870_000), kernel(840_000), nic(830_000));
-        assert!(placed.stamps.is_hardware, "{placed:?}");
+        assert!(placed.stamps.is_hardware(), "{placed:?}");
         assert!(placed.point.ns_since(RawTime::from_ns(830_000)).abs() <= 1, "{placed:?}");
         // The same by the kernel's stamp alone.
         let placed = clocks().came(RawTime::from_ns(870_000), kernel(840_000), None);
         let span = placed.stamps.best();
         assert!(span.early <= RawTime::from_ns(840_000) && RawTime::from_ns(840_000) <= span.late, "{span:?}");
-        assert!(!placed.stamps.is_hardware && span.late.ns_since(span.early) < 400, "{span:?}");
+        assert!(!placed.stamps.is_hardware() && span.late.ns_since(span.early) < 400, "{span:?}");
     }
 
     #[test]
@@ -204,11 +265,11 @@ mod tests {
         let user = RawSpan { early: RawTime::from_ns(110_000), late: RawTime::from_ns(390_000) };
         for (stamp, keeps) in [(320_000 - SLACK_NS + 500, true), (320_000 - SLACK_NS - 500, false)] {
             let placed = clocks().sent(user, kernel(320_000), nic(stamp));
-            assert_eq!((placed.stamps.is_hardware, placed.contradicted), (keeps, u8::from(!keeps)), "{stamp}");
+            assert_eq!((placed.stamps.is_hardware(), placed.contradicted), (keeps, u8::from(!keeps)), "{stamp}");
         }
         for (stamp, keeps) in [(820_000 + SLACK_NS - 500, true), (820_000 + SLACK_NS + 500, false)] {
             let placed = clocks().came(RawTime::from_ns(870_000), kernel(820_000), nic(stamp));
-            assert_eq!((placed.stamps.is_hardware, placed.contradicted), (keeps, u8::from(!keeps)), "{stamp}");
+            assert_eq!((placed.stamps.is_hardware(), placed.contradicted), (keeps, u8::from(!keeps)), "{stamp}");
         }
     }
 

@@ -85,9 +85,14 @@ impl Phc {
 
     /// Takes a reading. `freq_limit` is Ω; `is_ours`: nobody but us steers the PHC.
     pub(crate) fn push(&mut self, reading: &PhcReading, freq_limit: f64, is_ours: bool) {
-        let (cross, limit) = (reading.cross, to_f64(reading.max_adj_ppb).abs() * 1e-9 + NIC_CRYSTAL + freq_limit);
-        let unknown = limit.min(0.999);
-        self.correlation.limit(Margins { steady: NIC_CRYSTAL + freq_limit, unknown, is_ours });
+        let cross = reading.cross;
+        // Rates multiply: (1 + dialled)(1 + crystal)/(1 ∓ Ω).
+        let crystals = (1.0 + NIC_CRYSTAL) / (1.0 - freq_limit.min(0.5)) - 1.0;
+        let steered = |by: f64| crystals * (1.0 + by.abs());
+        let max_adj = to_f64(reading.max_adj_ppb).abs() * 1e-9;
+        let dialled = if let KernelRate::Steady { ppb } = cross.rate { to_f64(ppb) * 1e-9 } else { 0.0 };
+        let unknown = (max_adj + steered(max_adj)).min(0.999);
+        self.correlation.limit(Margins { steady: steered(dialled), unknown, is_ours });
         let (middle, width_ns) =
             (middle(RawSpan { early: cross.before, late: cross.after }), cross.after.ns_since(cross.before));
         let is_far = self.fit.is_some_and(|fit| {

@@ -299,10 +299,10 @@ pub struct PtpSettings {
     /// Delay between the NIC's transmit stamp and the wire, ns: added.
     pub egress_latency_ns: i64,
     /// delayAsymmetry of IEEE 1588 §7.4.2: how much longer master to slave takes than the mean, ns. An operator's word:
-    /// it moves the estimate and the asserted region, never the guaranteed one.
+    /// it moves the estimate, no region.
     pub delay_asymmetry_ns: i64,
-    /// How wrong each boundary or transparent clock on the way may be, by the operator's word, ns: lets P2P, boundary
-    /// clocks and corrections into the asserted region.
+    /// How wrong each boundary clock on the way may be, all transparent clocks together, and how late kernel stamps of
+    /// peer delays, by the operator's word, ns: for the asserted region.
     pub hop_error_ns: i64,
     /// Discipline the NIC's clock to the estimate (`phc = "steer"`); otherwise it runs free.
     pub steers_phc: bool,

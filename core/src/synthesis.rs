@@ -146,6 +146,8 @@ pub(crate) struct World<'a> {
     pub(crate) local: Option<LocalSource>,
     /// Addresses at which our server was asked: others may name us by them as their upstream.
     pub(crate) asked_at: Option<&'a BTreeSet<IpAddr>>,
+    /// The clocks that our PTP ports are.
+    pub(crate) identities: &'a BTreeSet<[u8; 8]>,
     pub(crate) events: &'a mut Vec<Event>,
 }
 
@@ -272,7 +274,7 @@ impl Synthesis {
 
     /// The association with the narrowest region that counts for anything: guaranteed, or else asserted.
     pub(crate) fn carrier(&self) -> Option<AssociationId> {
-        self.findings.best.or_else(|| self.asserted.bound.and(self.asserted.carrier))
+        self.findings.best.or_else(|| self.asserted.bound.and(self.asserted.regions.narrowest()))
     }
 
     /// Each association's verdict on itself, by group.
@@ -302,7 +304,7 @@ impl Synthesis {
                     Verdict::Region(region) => {
                         group = member.voice;
                         voters[group].hears(region);
-                        voters[group].is_live |= association.is_reachable(world.now);
+                        voters[group].is_live |= association.proves(world.now);
                         self.findings.regions.push(association.id, region);
                     }
                 }
@@ -457,7 +459,7 @@ impl Synthesis {
     /// The newest answer that the region rests on.
     fn last_heard(&self, world: &World<'_>) -> RawTime {
         let heard = world.associations.iter().filter(|a| self.findings.regions.contains(a.id));
-        let newest = heard.filter_map(|association| association.last_answer).max();
+        let newest = heard.filter_map(|association| association.last_proof).max();
         newest.filter(|_| world.local.is_none()).unwrap_or(world.now)
     }
 
@@ -565,7 +567,8 @@ impl Synthesis {
         self.carrier()?;
         let heard = associations.iter().filter(|association| !association.is_falseticker);
         let mut all = heard.filter_map(|association| {
-            let half_width = to_f64(self.half_width_ns(association.id)?).max(1.0);
+            let region = self.findings.regions.get(association.id).or_else(|| self.asserted.region(association.id));
+            let half_width = to_f64(region?.half_width_ns()).max(1.0);
             Some((association.estimator.at(now)?, 1.0 / (half_width * half_width)))
         });
         let (first, weight) = all.next()?;
@@ -583,14 +586,6 @@ impl Synthesis {
         }
         let theta_ns = first.theta_ns.saturating_add(to_i64((offset / weights).round()));
         Some(Estimate { theta_ns, omega: FreqError::from_fraction(omega / weights), ..sigma })
-    }
-
-    /// Of what the association guarantees, or else asserts. One whose assertion just contradicted itself goes on being
-    /// followed while the asserted bound lasts: its estimate is as good as before.
-    fn half_width_ns(&self, id: AssociationId) -> Option<i64> {
-        let region = self.findings.regions.get(id).or_else(|| self.asserted.region(id)).map(Region::half_width_ns);
-        let carried = self.asserted.bound.filter(|_| self.asserted.carrier == Some(id));
-        region.or(carried.map(|bound| width_ns(&bound) / 2))
     }
 
     /// Too few are heard: the previous bound ages, until it expires.

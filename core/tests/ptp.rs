@@ -216,9 +216,7 @@ fn with_ntp(seed: u64) -> World {
     world.host(both, 7.0, Some((5 * S, 20.0)));
     let mut server = grandmaster(2, 200);
     server.ptp.clear();
-    let listen = vec!["10.0.0.3:123".parse().expect("an address")];
-    let allow = vec![truebound_core::settings::Prefix { address: "10.0.0.0".parse().expect("an address"), bits: 8 }];
-    server.server = Some(ServerSettings { listen, allow, deny: Vec::new() });
+    server.server = Some(serving("10.0.0.3:123"));
     world.host(server, 1.0, Some((0, 0.0)));
     world.delay = Box::new(|from, to, rng| {
         let is_ntp = from == 2 || to == 2;
@@ -387,6 +385,188 @@ fn forge(world: &World, rng: &mut rand_chacha::ChaCha12Rng) -> Option<(PtpChanne
         *priority1 = 255;
     }
     Some((*channel, data))
+}
+
+#[test]
+fn a_reload_takes_new_settings_of_a_port() {
+    let mut world = pair(18, |_| ());
+    world.meddle = Box::new(|from, _, data, _| {
+        if from == 0 && matches!(data[0] & 15, 8 | 9) {
+            shift(data, 50_000);
+        }
+        true
+    });
+    let end = world.now + 10 * S;
+    world.run(end, S, |_, _| ());
+    // The operator learns that the grandmaster's stamps are poor, and says so.
+    world.reload(1, slave(|port| port.remote_stamp_error_ns = 200_000));
+    let tally = watch(&mut world, 1, 15, 20);
+    assert!(tally.half_widths_ns.iter().all(|&half| half > 100_000) && tally.violations == 0, "{}", tally.violations);
+}
+
+#[test]
+fn a_reload_of_the_sources_line_keeps_the_master() {
+    let mut world = pair(19, |_| ());
+    let end = world.now + 15 * S;
+    world.run(end, S, |_, _| ());
+    let mut settings = slave(|_| ());
+    settings.sources[0].trust = true;
+    world.reload(1, settings);
+    let tally = watch(&mut world, 1, 10, 20);
+    assert!(tally.half_widths_ns.len() > 900 && tally.violations == 0, "no bound after the reload");
+}
+
+#[test]
+fn a_message_that_waited_in_its_socket_is_no_younger_for_it() {
+    let mut world = World::new(20);
+    let mut master = grandmaster(0, 10);
+    master.ptp[0].delay = DelayMechanism::PeerToPeer;
+    world.host(master, -3.0, Some((0, 0.0)));
+    world.host(slave(|port| port.delay = DelayMechanism::PeerToPeer), 7.0, Some((5 * S, 20.0)));
+    world.is_busy = true;
+    let tally = watch(&mut world, 1, 10, 20);
+    assert!(tally.asserted_violations == 0 && tally.asserted_reads > 900, "{}", tally.asserted_violations);
+}
+
+#[test]
+fn kernel_stamps_of_peer_delays_may_be_as_late_as_the_operator_allows_a_hop() {
+    let mut world = World::new(21);
+    let mut master = grandmaster(0, 10);
+    master.ptp[0].delay = DelayMechanism::PeerToPeer;
+    world.host(master, -3.0, Some((0, 0.0)));
+    let late = |port: &mut PtpSettings| (port.delay, port.hop_error_ns) = (DelayMechanism::PeerToPeer, 10_000);
+    world.host(slave(late), 7.0, None);
+    world.delay = Box::new(|_, _, rng| if rng.next_u32() % 100 == 0 { 10 * US } else { 2 * US });
+    let tally = watch(&mut world, 1, 10, 120);
+    assert!(tally.asserted_violations == 0 && tally.asserted_reads > 5_000, "{}", tally.asserted_violations);
+}
+
+/// The Follow_Up of one Sync is lost with the master that was to send it; the next one counts that number again.
+#[test]
+fn a_restarted_masters_follow_up_never_meets_an_old_sync() {
+    let mut world = World::new(22);
+    let fast = |port: &mut PtpSettings| (port.log_sync, port.log_delay) = (-7, -7);
+    let mut master = grandmaster(0, 10);
+    fast(&mut master.ptp[0]);
+    world.host(master, -3.0, Some((0, 0.0)));
+    world.host(slave(fast), 7.0, Some((5 * S, 20.0)));
+    world.delay = Box::new(|from, _, _| if from == 0 { 2 * US } else { 30_000 * US });
+    let end = world.now + 10 * S;
+    world.run(end, S, |_, _| ());
+    let (mut seen, mut is_restarted) = (0, false);
+    world.meddle = Box::new(move |from, _, data, _| {
+        if from != 0 || !matches!(data[0] & 15, 0 | 8) {
+            return true;
+        }
+        seen += 1;
+        let sequence = u16::from_be_bytes([data[30], data[31]]);
+        if !is_restarted && seen > 10 && data[0] & 15 == 8 {
+            is_restarted = true;
+            return false;
+        }
+        if is_restarted {
+            data[30..32].copy_from_slice(&sequence.wrapping_sub(1).to_be_bytes());
+        }
+        true
+    });
+    let tally = watch(&mut world, 1, 1, 5);
+    assert!(tally.violations == 0 && tally.reads > 200, "{}", tally.violations);
+}
+
+#[test]
+fn a_master_that_lost_its_reference_is_held_over_until_the_bound_expires() {
+    println!("seed 23");
+    let mut world = World::new(23);
+    world.host(grandmaster(0, 10), -3.0, Some((0, 0.0)));
+    let mut settings = slave(|_| ());
+    settings.bound.max_holdover_ns = 10 * S;
+    world.host(settings, 7.0, Some((5 * S, 20.0)));
+    let end = world.now + 15 * S;
+    world.run(end, S, |_, _| ());
+    // clockClass 248, and its Syncs go on.
+    world.meddle = Box::new(|from, _, data, _| {
+        if from == 0 && data[0] & 15 == 0xb {
+            data[48] = 248;
+        }
+        true
+    });
+    let status = |world: &World| world.hosts[1].page.as_ref().map(|page| page.status);
+    let end = world.now + 7 * S;
+    world.run(end, S, |_, _| ());
+    assert_eq!(status(&world), Some(Status::Holdover));
+    let end = world.now + 20 * S;
+    world.run(end, S, |_, _| ());
+    assert_eq!(status(&world), Some(Status::FreeRunning));
+}
+
+#[test]
+fn what_is_asserted_is_withdrawn_when_it_is_contradicted() {
+    let mut world = with_ntp(24);
+    let start = world.now;
+    let with_error = |error_ns: i64| -> world::Meddler {
+        Box::new(move |from, _, data, _| {
+            if from == 0 {
+                as_boundary_clock(data, error_ns);
+            }
+            true
+        })
+    };
+    let asserts = |world: &World| world.hosts[1].page.as_ref().is_some_and(|page| page.asserted_bound().is_some());
+    world.meddle = with_error(0);
+    world.run(start + 20 * S, S, |_, _| ());
+    assert!(asserts(&world), "asserted at first");
+    world.meddle = with_error(5_000_000);
+    world.run(start + 60 * S, S, |_, _| ());
+    assert!(!asserts(&world), "40 s of disagreement");
+}
+
+#[test]
+fn a_phc_that_was_set_while_the_host_slept_is_stepped_again() {
+    let mut world = pair(25, |port| port.steers_phc = true);
+    let end = world.now + 30 * S;
+    world.run(end, S, |_, _| ());
+    world.suspend(1, -3600 * S);
+    let end = world.now + 60 * S;
+    world.run(end, S, |_, _| ());
+    let off = world.hosts[1].phc_at(world.now).as_ns() - world.now;
+    assert!(off.abs() < 1_000, "the PHC is off by {off} ns");
+}
+
+/// 0: a grandmaster that lies; 1: us; 2: an honest NTP server; 3: one that follows the liar over PTP, and says so.
+#[test]
+fn a_server_that_follows_the_liar_has_no_voice_of_its_own() {
+    println!("seed 26");
+    let mut world = World::new(26);
+    world.host(grandmaster(0, 10), -3.0, Some((0, 0.0)));
+    let mut us = slave(|_| ());
+    for at in [3, 4] {
+        let host = format!("10.0.0.{at}");
+        let mut ntp = SourceSettings::new(host.clone(), SourceKind::Server { host, port: 123 });
+        (ntp.poll_min_ns, ntp.poll_max_ns, ntp.agent) = (Some(S / 8), Some(S / 8), true);
+        us.sources.push(ntp);
+    }
+    world.host(us, 7.0, Some((5 * S, 20.0)));
+    let mut honest = grandmaster(2, 200);
+    honest.ptp.clear();
+    honest.server = Some(serving("10.0.0.3:123"));
+    world.host(honest, 1.0, Some((0, 0.0)));
+    let mut echo = slave(|_| ());
+    echo.server = Some(serving("10.0.0.4:123"));
+    world.host(echo, 2.0, Some((9 * S, -11.0)));
+    world.delay = Box::new(|_, _, rng| 60 * US + i64::from(rng.next_u32() % 4_000));
+    world.meddle = Box::new(|from, _, data, _| {
+        if from == 0 && matches!(data[0] & 15, 8 | 9) {
+            shift(data, 5_000_000);
+        }
+        true
+    });
+    let tally = watch(&mut world, 1, 20, 20);
+    assert_eq!(tally.violations, 0);
+}
+
+fn serving(listen: &str) -> ServerSettings {
+    let allow = vec![truebound_core::settings::Prefix { address: "10.0.0.0".parse().expect("an address"), bits: 8 }];
+    ServerSettings { listen: vec![listen.parse().expect("an address")], allow, deny: Vec::new() }
 }
 
 #[test]

@@ -58,9 +58,9 @@ impl Turn {
         self.busy.map(|(_, _, until)| until)
     }
 
-    /// A port went: gives the messages of it that will not be sent.
+    /// A port went: gives the messages of it that will not be sent. One under way ends as one whose stamp is overdue, or
+    /// the others would wait for ever.
     pub(super) fn leave(&mut self, port: PtpPort) -> Vec<TxToken> {
-        self.busy = self.busy.filter(|&(busy, ..)| busy != port);
         let lost = self.waiting.iter().filter(|waiting| waiting.port == port).map(|waiting| waiting.token).collect();
         self.waiting.retain(|waiting| waiting.port != port);
         lost
@@ -122,7 +122,9 @@ mod tests {
             let _ = turn.take(message(port, n)).expect("room");
         }
         assert_eq!(turn.leave(PtpPort(0)), [TxToken(2), TxToken(4)]);
-        assert_eq!((turn.busy.is_none(), turn.waiting.len()), (true, 1));
+        assert_eq!(turn.waiting.len(), 1);
+        assert_eq!(turn.overdue(at(STAMP_WAIT_NS)), Some((PtpPort(0), TxToken(1))));
+        assert_eq!(token(turn.end(TxToken(1))), Some(3), "the other port's turn");
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! PTP in the agent: stamps are placed in raw time before the protocol engine sees a message, and what the engine finds
 //! becomes associations, constraints and exchanges. As master it tells what the bound says, never more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use truebound_client::Status;
 
 use super::Agent;
-use crate::association::ptp::{Master, accuracy_of};
+use crate::association::ptp::{Master, accuracy_of, interval_ns};
 use crate::association::{Association, Peer, Upstream};
-use crate::clocks::Placed;
+use crate::clocks::{Calibration, Placed};
 use crate::event::Event;
 use crate::io::{
     HardwareStamp, Output, PhcId, PhcReading, PtpChannel, PtpLink, PtpPort, PtpReceived, PtpTransmit, Steer, TxToken,
 };
 use crate::phc::Phc;
 use crate::phc_servo::{PhcServo, PhcState};
-use crate::ptp::{Action, Announced, Finding, PortIdentity, PortState, Quality, When};
+use crate::ptp::{Action, Announced, Finding, PortIdentity, PortState, Quality, When, folded};
 use crate::report::{PtpPortReport, StampKind};
 use crate::settings::{PtpRole, PtpSettings, SourceKind};
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime};
@@ -39,6 +39,8 @@ const FROM_OSCILLATOR: u8 = 0xa0;
 #[derive(Clone, Debug, Default)]
 struct Port {
     link: Option<PtpLink>,
+    /// Of its last link: we may have steered it.
+    last_phc: Option<PhcId>,
     state: PortState,
     /// Event messages whose stamp was missing: transmit, receive.
     missing: (u64, u64),
@@ -68,6 +70,10 @@ pub(super) struct Ports {
     servos: BTreeMap<PhcId, PhcServo>,
     /// When the PHCs are read again, whatever comes or goes.
     next_reading: RawTime,
+    /// The clocks that our ports are, or were.
+    pub(super) identities: BTreeSet<[u8; 8]>,
+    /// How wrong what we told lately may be, ns: the greatest, then what came after it, each with its instant.
+    told_ns: VecDeque<(RawTime, i64)>,
 }
 
 impl Ports {
@@ -77,15 +83,18 @@ impl Ports {
             outgoing: BTreeMap::new(),
             servos: BTreeMap::new(),
             next_reading: RawTime::MAX,
+            identities: BTreeSet::new(),
+            told_ns: VecDeque::new(),
         }
     }
 
     /// After a reload: ports that did not change keep their links.
     pub(super) fn renewed(&self, old: &[PtpSettings], new: &[PtpSettings]) -> Self {
-        let mut ports = Ports::new(new);
+        let mut ports = Ports { identities: self.identities.clone(), ..Ports::new(new) };
         for (at, port) in ports.ports.iter_mut().enumerate() {
             if old.get(at) == new.get(at) {
                 port.link = self.ports.get(at).and_then(|port| port.link);
+                port.last_phc = self.ports.get(at).and_then(|port| port.last_phc);
             }
         }
         ports
@@ -94,6 +103,8 @@ impl Ports {
     /// Raw time is another clock now: what was sent in the old one is lost.
     pub(super) fn forget(&mut self) {
         self.outgoing.clear();
+        // A PHC may have been set as well.
+        self.servos.clear();
     }
 
     pub(super) fn next_deadline(&self) -> Option<RawTime> {
@@ -118,7 +129,7 @@ impl Port {
     fn count(&mut self, placed: &Placed) {
         self.contradicted += u64::from(placed.contradicted);
         self.stamps = Some(match placed.stamps.kernel {
-            Some(_) if placed.stamps.is_hardware => StampKind::Hardware,
+            Some(_) if placed.stamps.is_hardware() => StampKind::Hardware,
             Some(_) => StampKind::Kernel,
             None => StampKind::User,
         });
@@ -170,17 +181,27 @@ impl Agent {
     }
 
     fn steers(&self, phc: PhcId) -> bool {
-        (0u16..)
-            .zip(&self.settings.ptp)
-            .any(|(at, port)| port.steers_phc && self.ports.phc_of(PtpPort(at)) == Some(phc))
+        let mut ports = self.settings.ptp.iter().zip(&self.ports.ports);
+        // Also without a link: it still shows what we made of it.
+        ports.any(|(settings, port)| settings.steers_phc && port.last_phc == Some(phc))
     }
 
     pub(super) fn link_changed(&mut self, port: PtpPort, link: Option<PtpLink>) {
         let Some(known) = self.ports.get_mut(port).filter(|known| known.link != link) else { return };
         known.link = link;
-        if link.is_none() {
-            self.ports.outgoing.retain(|_, outgoing| outgoing.port != port);
+        match link {
+            None => self.ports.outgoing.retain(|_, outgoing| outgoing.port != port),
+            Some(link) => {
+                known.last_phc = link.phc;
+                self.ports.identities.insert(link.identity);
+                // Drivers set the PHC anew when a link comes up, and its number may be another device's.
+                if let Some(phc) = link.phc {
+                    self.clocks.forget_phc(phc);
+                    self.ports.servos.remove(&phc);
+                }
+            }
         }
+        self.calibrate();
         let name = self.port_name(port);
         let is_hardware = link.is_some_and(|link| link.phc.is_some());
         self.events.push(Event::PtpLink { port: name, is_up: link.is_some(), is_hardware });
@@ -196,6 +217,31 @@ impl Agent {
         let phcs: BTreeSet<PhcId> = self.ports.ports.iter().filter_map(|port| port.link?.phc).collect();
         self.ports.next_reading = if phcs.is_empty() { RawTime::MAX } else { self.now.plus_ns(READING_NS) };
         self.outputs.extend(phcs.into_iter().map(Output::ReadPhc));
+    }
+
+    /// Tells what the configuration says of the NICs behind the ports.
+    pub(super) fn calibrate(&mut self) {
+        self.clocks.uncalibrate();
+        for (settings, port) in self.settings.ptp.iter().zip(&self.ports.ports) {
+            if let Some(phc) = port.last_phc {
+                let calibration = Calibration {
+                    error_ns: settings.stamp_error_ns,
+                    ingress_ns: settings.ingress_latency_ns,
+                    egress_ns: settings.egress_latency_ns,
+                };
+                self.clocks.calibrate(phc, calibration);
+            }
+        }
+    }
+
+    /// After a reload some ports' masters have no association any more.
+    pub(super) fn introduce_masters(&mut self) {
+        for at in 0..u16::try_from(self.settings.ptp.len()).unwrap_or(u16::MAX) {
+            let port = PtpPort(at);
+            if !self.associations.iter().filter_map(Association::master).any(|master| master.port == port) {
+                self.engine.introduce(port);
+            }
+        }
     }
 
     /// After the engine was replaced: it does not know the links yet.
@@ -289,7 +335,8 @@ impl Agent {
             self.conclude(token);
         }
         if self.settings.ptp.iter().any(|port| port.role != PtpRole::Slave) {
-            self.engine.serve(self.quality());
+            let quality = self.quality();
+            self.engine.serve(quality);
         }
         self.read_phcs();
         self.engine.wake(now);
@@ -314,11 +361,9 @@ impl Agent {
     }
 
     /// What we may say of ourselves as a grandmaster: never better than the bound.
-    fn quality(&self) -> Option<Quality> {
-        let bound = self.synthesis.previous.filter(|_| self.status.0.has_bound())?;
-        let edges = bound.edges_at(self.now.as_ns()).ok()?;
-        let estimate = self.estimate_at(self.now)?;
-        let error_ns = edges.hi_ns.saturating_sub(estimate.theta_ns).max(estimate.theta_ns.saturating_sub(edges.lo_ns));
+    fn quality(&mut self) -> Option<Quality> {
+        let error_ns = self.worst_told_ns()?;
+        let edges = self.synthesis.previous?.edges_at(self.now.as_ns()).ok()?;
         let stamp_ns = self.settings.ptp.iter().map(|port| port.stamp_error_ns).max().unwrap_or(0);
         let tai = TaiTime::from_ns(self.now.as_ns().saturating_add(edges.lo_ns));
         let around = self.settings.leap.around(tai);
@@ -344,6 +389,27 @@ impl Agent {
             leap: leap.and_then(|by| i8::try_from(by).ok()).unwrap_or(0),
             is_traceable: !is_root,
         })
+    }
+
+    /// How wrong what a master tells may be, ns: the worst since the Announce before the next, because a slave takes what
+    /// was announced around a Sync for its error.
+    fn worst_told_ns(&mut self) -> Option<i64> {
+        let bound = self.synthesis.previous.filter(|_| self.status.0.has_bound())?;
+        let edges = bound.edges_at(self.now.as_ns()).ok()?;
+        let theta_ns = self.estimate_at(self.now)?.theta_ns;
+        let error_ns = edges.hi_ns.saturating_sub(theta_ns).max(theta_ns.saturating_sub(edges.lo_ns));
+        let longest = self.settings.ptp.iter().map(|port| port.log_announce).max().unwrap_or(0);
+        let since = self.now.plus_ns(interval_ns(longest).saturating_mul(-2));
+        let told = &mut self.ports.told_ns;
+        // What was better before it says nothing any more.
+        while told.back().is_some_and(|&(_, before_ns)| before_ns <= error_ns) {
+            told.pop_back();
+        }
+        told.push_back((self.now, error_ns));
+        while told.front().is_some_and(|&(at, _)| at < since) {
+            told.pop_front();
+        }
+        told.front().map(|&(_, worst_ns)| worst_ns)
     }
 
     // ---- what the ports learnt -----------------------------------------------------------------------------------
@@ -376,9 +442,11 @@ impl Agent {
                 }
             }
             Finding::PeerDelayed { left, received, sent, arrived, correction } => {
+                let now = self.now;
                 let Some((association, _)) = master_of(&mut self.associations, &self.settings, port) else { return };
+                let omega = association.estimator.at(now).map_or(0.0, |estimate| estimate.omega.as_fraction());
                 if let Some(master) = association.master_mut() {
-                    master.peer_delayed(&left, (received, sent), &arrived, correction);
+                    master.peer_delayed(&left, (received, sent), &arrived, correction, omega);
                 }
             }
         }
@@ -417,13 +485,12 @@ impl Agent {
         let before = master.vote;
         let admitted = master.announced(now, announced);
         let (vote, claim_ns) = (master.vote, master.claim_ns);
-        let [a, b, c, d, e, f, g, h] = announced.grandmaster;
         association.upstream = Upstream {
             stratum: u8::try_from(announced.steps_removed.saturating_add(1)).unwrap_or(u8::MAX).min(15),
-            reference_id: [a ^ e, b ^ f, c ^ g, d ^ h],
+            reference_id: folded(announced.grandmaster),
             claim_ns,
         };
-        association.admitted(&admitted, &wander);
+        association.admitted(now, &admitted, &wander);
         if vote != before {
             self.events.push(Event::PtpVote { port: name, vote });
         }

@@ -179,7 +179,7 @@ impl Agent {
             Standing::Proving
         } else if !association.is_reachable(now) {
             Standing::Unreachable
-        } else if follows_us(association, &own) || !association.may_vote() {
+        } else if follows_us(association, &own, &self.ports.identities) || !association.may_vote() {
             Standing::NoVote
         } else if association.is_falseticker {
             Standing::Falseticker

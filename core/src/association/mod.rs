@@ -23,8 +23,6 @@ const PROOF_ANSWERS: u32 = 8;
 const SILENT_POLLS: i64 = 4;
 /// Floor of the claim of a server whose stamps we do not know (BOUND §2).
 const SOFTWARE_CLAIM_FLOOR_NS: i64 = 25_000;
-/// e of a NIC's stamps that nobody calibrated (BOUND A3).
-const NIC_STAMP_ERROR_NS: i64 = 1_000;
 /// Sources that are asked at least this often are asked in pairs.
 const PAIRS_POLL_NS: i64 = NS_PER_S / 16;
 /// Spacing of the requests of a burst: at most this, on private addresses.
@@ -134,6 +132,8 @@ pub(crate) struct Association {
     /// Shift register of RFC 5905: one bit a poll, newest lowest.
     pub(crate) reach: u8,
     pub(crate) last_answer: Option<RawTime>,
+    /// The last answer that proved something.
+    pub(crate) last_proof: Option<RawTime>,
     pub(crate) upstream: Upstream,
     pub(crate) counters: Counters,
     pub(crate) estimator: Estimator,
@@ -227,6 +227,7 @@ impl Association {
             next_poll,
             reach: 0,
             last_answer: None,
+            last_proof: None,
             upstream: Upstream::default(),
             counters: Counters::default(),
             estimator: Estimator::new(settings.filter),
@@ -305,6 +306,11 @@ impl Association {
         self.last_answer.is_some_and(|at| now.ns_since(at) <= self.patience_ns())
     }
 
+    /// Has it proved something lately?
+    pub(crate) fn proves(&self, now: RawTime) -> bool {
+        self.last_proof.is_some_and(|at| now.ns_since(at) <= self.patience_ns())
+    }
+
     /// Can what it says prove anything? A boundary clock's cannot, nor can a PHC's whose error nobody states.
     pub(crate) fn may_vote(&self) -> bool {
         match &self.peer {
@@ -323,10 +329,11 @@ impl Association {
     pub(crate) fn answered(&mut self, now: RawTime, answer: &Answer, wander: &Wander) {
         self.reach |= 1;
         self.last_answer = Some(now);
+        self.last_proof = Some(now);
         self.counters.answers += 1;
         self.proof_left = self.proof_left.saturating_sub(1);
         self.has_kernel_stamps = answer.out.ours.kernel.is_some() && answer.back.ours.kernel.is_some();
-        self.has_hardware_stamps = answer.out.ours.is_hardware && answer.back.ours.is_hardware;
+        self.has_hardware_stamps = answer.out.ours.is_hardware() && answer.back.ours.is_hardware();
         self.upstream = Upstream {
             stratum: answer.packet.stratum,
             reference_id: answer.packet.reference_id,
@@ -346,7 +353,10 @@ impl Association {
     }
 
     /// Takes what the master's Announce set free.
-    pub(crate) fn admitted(&mut self, admitted: &Admitted, wander: &Wander) {
+    pub(crate) fn admitted(&mut self, now: RawTime, admitted: &Admitted, wander: &Wander) {
+        if !admitted.guaranteed.is_empty() {
+            self.last_proof = Some(now);
+        }
         for constraint in &admitted.guaranteed {
             match constraint {
                 Constraint::Upper(end) => self.add_upper(end, wander),
@@ -371,7 +381,7 @@ impl Association {
         self.last_answer = Some(now);
         self.counters.answers += 1;
         self.has_kernel_stamps = stamps.kernel.is_some();
-        self.has_hardware_stamps = stamps.is_hardware;
+        self.has_hardware_stamps = stamps.is_hardware();
     }
 
     /// A PHC that is a source was read. Returns whether it proves something.
@@ -412,6 +422,7 @@ impl Association {
         if claim_ns.is_none() {
             return false;
         }
+        self.last_proof = Some(cross.after);
         self.proof_left = self.proof_left.saturating_sub(1);
         self.add_upper(&end, wander);
         self.add_lower(&end, wander);
@@ -434,11 +445,7 @@ impl Association {
 
     /// Where our stamp was taken, if stamps may err by e; user stamps never do.
     fn widened(&self, ours: Stamps) -> RawSpan {
-        let e = match (&self.peer, ours.is_hardware) {
-            (Peer::Ptp(master), is_hardware) => master.stamp_error_ns(is_hardware, self.stamp_error_ns),
-            (_, true) => self.stamp_error_ns.max(NIC_STAMP_ERROR_NS),
-            (_, false) => self.stamp_error_ns,
-        };
+        let e = ours.nic_error_ns.unwrap_or(self.stamp_error_ns);
         ours.kernel.map_or(ours.user, |kernel| kernel.widened(e, ours.user))
     }
 
@@ -471,7 +478,7 @@ impl Association {
     /// What its constraints say now.
     pub(crate) fn verdict(&mut self, now: RawTime, limits: &Limits, memory_ns: i64) -> Verdict {
         self.polygon.expire(memory_ns);
-        if self.is_forgotten(now, memory_ns) {
+        if is_forgotten(self.last_proof, now, memory_ns) {
             return Verdict::Silent;
         }
         self.polygon.verdict(now, limits)
@@ -479,7 +486,7 @@ impl Association {
 
     /// The same if the operator's word holds; `None` where that adds nothing to [`Association::verdict`].
     pub(crate) fn asserted_verdict(&mut self, now: RawTime, limits: &Limits, memory_ns: i64) -> Option<Verdict> {
-        let is_forgotten = self.is_forgotten(now, memory_ns);
+        let is_forgotten = is_forgotten(self.last_answer, now, memory_ns);
         let asserted = self.asserted.as_mut()?;
         asserted.expire(memory_ns);
         Some(if is_forgotten { Verdict::Silent } else { asserted.verdict(now, limits) })
@@ -498,14 +505,10 @@ impl Association {
     /// The same from user stamps alone.
     pub(crate) fn kernel_free_verdict(&mut self, now: RawTime, limits: &Limits, memory_ns: i64) -> Verdict {
         self.kernel_free.expire(memory_ns);
-        if self.is_forgotten(now, memory_ns) {
+        if is_forgotten(self.last_proof, now, memory_ns) {
             return Verdict::Silent;
         }
         self.kernel_free.verdict(now, limits)
-    }
-
-    fn is_forgotten(&self, now: RawTime, memory_ns: i64) -> bool {
-        self.last_answer.is_none_or(|at| now.ns_since(at) > memory_ns)
     }
 
     /// Its constraints exclude each other: forgets them, and has to prove itself before it votes again.
@@ -567,6 +570,11 @@ impl PhcSource {
     pub(crate) fn ask(&mut self) {
         self.is_asked = true;
     }
+}
+
+/// Is it so long ago that nothing of it counts any more?
+fn is_forgotten(last: Option<RawTime>, now: RawTime, memory_ns: i64) -> bool {
+    last.is_none_or(|at| now.ns_since(at) > memory_ns)
 }
 
 /// What an upper constraint says of θ at `at`, ns.

@@ -32,14 +32,19 @@ pub(crate) struct Stamps {
     pub(crate) user: RawSpan,
     /// By the kernel's stamp or the NIC's, mapped to raw time.
     pub(crate) kernel: Option<RawSpan>,
-    /// `kernel` is the NIC's.
-    pub(crate) is_hardware: bool,
+    /// Where `kernel` is the NIC's: e, how early or late that one may be, ns.
+    pub(crate) nic_error_ns: Option<i64>,
 }
 
 impl Stamps {
     /// Without a stamp.
     pub(crate) const fn user(user: RawSpan) -> Self {
-        Stamps { user, kernel: None, is_hardware: false }
+        Stamps { user, kernel: None, nic_error_ns: None }
+    }
+
+    /// Is the stamp the NIC's?
+    pub(crate) const fn is_hardware(&self) -> bool {
+        self.nic_error_ns.is_some()
     }
 
     /// The narrowest that is known.

@@ -17,10 +17,13 @@ use crate::io::PtpPort;
 use crate::leap::LeapTable;
 use crate::ptp::{Announced, Correction, PortIdentity, PtpTime, When};
 use crate::settings::{DelayMechanism, PtpSettings, Timescale};
-use crate::time::{RawTime, TaiTime, UtcTime};
+use crate::time::{NS_PER_S, RawTime, TaiTime, UtcTime};
+use crate::units::{to_f64, to_i64};
 
 use super::ntp::{End, Told};
 
+/// An Announce that comes so soon after a stamp may have been sent before it, ns.
+const UNDER_WAY_NS: i64 = NS_PER_S / 16;
 /// Announces remembered.
 const MAX_HEARD: usize = 8;
 /// Constraints that may wait for an Announce.
@@ -185,11 +188,6 @@ impl Master {
         }
     }
 
-    /// e of our own stamps of this kind, ns.
-    pub(crate) fn stamp_error_ns(&self, is_hardware: bool, kernel_ns: i64) -> i64 {
-        if is_hardware { self.settings.stamp_error_ns } else { kernel_ns }
-    }
-
     /// How long the master may be silent, ns.
     pub(crate) fn patience_ns(&self) -> i64 {
         let interval_ns = interval_ns(self.settings.log_announce.max(self.settings.log_sync));
@@ -223,7 +221,11 @@ impl Master {
         self.heard.push_back((now, announced));
         let mut admitted = Admitted::default();
         for waiting in std::mem::take(&mut self.waiting) {
-            self.admit(&waiting, &mut admitted);
+            if now.ns_since(waiting.at) < UNDER_WAY_NS {
+                self.waiting.push_back(waiting);
+            } else {
+                self.admit(&waiting, &mut admitted);
+            }
         }
         admitted
     }
@@ -236,6 +238,10 @@ impl Master {
         let claims = around().map(|announced| self.claim_of(announced));
         let Some(claim_ns) = claims.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b))).flatten() else { return };
         if around().any(|announced| matches!(self.judge(announced), PtpVote::None(_) | PtpVote::Unknown)) {
+            return;
+        }
+        // Nobody knows of which timescale its timestamp was.
+        if around().any(|announced| around().any(|other| announced.is_tai != other.is_tai)) {
             return;
         }
         let hops = around().map(|announced| announced.steps_removed).max().unwrap_or(0);
@@ -276,7 +282,6 @@ impl Master {
         (whole, least): (Correction, Correction),
         leap: &LeapTable,
     ) -> Option<Exchange> {
-        let arrived = self.compensated(*arrived, self.settings.ingress_latency_ns.saturating_neg());
         let (guaranteed, asserted) = (self.told(origin, least, leap)?, self.told(origin, whole, leap)?);
         let end = |told| Constraint::Lower(End { ours: arrived.stamps, told });
         let is_end_to_end = self.settings.delay == DelayMechanism::EndToEnd;
@@ -287,7 +292,7 @@ impl Master {
             corrected: whole > Correction(1 << 16),
         });
         let lower_ns = midpoint(asserted).ns_since(TaiTime::from_ns(arrived.point.as_ns()));
-        let stamp_ns = self.doubt_ns(&arrived);
+        let stamp_ns = self.doubt_ns(arrived);
         match self.settings.delay {
             DelayMechanism::EndToEnd => {
                 let (asked_at, upper_ns, asked_ns) = self.asked.take().filter(|(at, ..)| *at < arrived.point)?;
@@ -295,7 +300,7 @@ impl Master {
                 let stamp_ns = stamp_ns.midpoint(asked_ns);
                 Some(Exchange { t1: asked_at, t4: arrived.point, upper_ns, lower_ns, stamp_ns, pair: None })
             }
-            DelayMechanism::PeerToPeer => self.peer_exchange(&arrived, asserted, lower_ns, stamp_ns),
+            DelayMechanism::PeerToPeer => self.peer_exchange(arrived, asserted, lower_ns, stamp_ns),
         }
     }
 
@@ -304,7 +309,11 @@ impl Master {
     fn peer_exchange(&mut self, arrived: &When, told: Told, lower_ns: i64, stamp_ns: i64) -> Option<Exchange> {
         let delay_ns = self.peer_delay_ns()?;
         let longest_ns = self.peer_delays.iter().copied().max().unwrap_or(delay_ns);
-        let ceil = told.ceil.plus_ns(longest_ns.saturating_mul(2).saturating_add(1));
+        // What was measured of the link may be short by the stamps' errors, and kernel stamps come late.
+        let errors_ns = self.settings.stamp_error_ns.saturating_add(self.settings.remote_stamp_error_ns);
+        let lateness_ns = if arrived.stamps.is_hardware() { 0 } else { self.settings.hop_error_ns };
+        let allowed_ns = errors_ns.saturating_mul(2).saturating_add(lateness_ns).saturating_add(1);
+        let ceil = told.ceil.plus_ns(longest_ns.saturating_mul(2).saturating_add(allowed_ns));
         let corrected = self.waiting.back().is_some_and(|waiting| waiting.corrected);
         let ours = arrived.stamps;
         let asserted = Constraint::Upper(End { ours, told: Told { floor: ceil, ceil, claim_ns: 0 } });
@@ -322,7 +331,6 @@ impl Master {
         (whole, least): (Correction, Correction),
         leap: &LeapTable,
     ) -> Option<()> {
-        let left = self.compensated(*left, self.settings.egress_latency_ns);
         // A residence time is subtracted: the request reached the master later than it would have without it.
         let negated = |correction: Correction| Correction(correction.0.saturating_neg());
         let (guaranteed, asserted) =
@@ -331,8 +339,7 @@ impl Master {
         let corrected = whole > Correction(1 << 16);
         self.wait(Waiting { at: left.point, guaranteed: Some(end(guaranteed)), asserted: end(asserted), corrected });
         let upper_ns = midpoint(asserted).ns_since(TaiTime::from_ns(left.point.as_ns()));
-        self.asked =
-            Some((left.point, upper_ns.saturating_add(self.settings.delay_asymmetry_ns), self.doubt_ns(&left)));
+        self.asked = Some((left.point, upper_ns.saturating_add(self.settings.delay_asymmetry_ns), self.doubt_ns(left)));
         Some(())
     }
 
@@ -343,11 +350,12 @@ impl Master {
         (received, sent): (PtpTime, PtpTime),
         arrived: &When,
         correction: Correction,
+        omega: f64,
     ) {
-        let left = self.compensated(*left, self.settings.egress_latency_ns);
-        let arrived = self.compensated(*arrived, self.settings.ingress_latency_ns.saturating_neg());
         let there = sent.0.saturating_sub(received.0).saturating_add(correction.0 >> 16);
-        let round_trip = arrived.point.ns_since(left.point).saturating_sub(there);
+        // The neighbour's ns are true ones, ours are raw.
+        let there_raw = there.saturating_sub(to_i64((omega * to_f64(there)).round()));
+        let round_trip = arrived.point.ns_since(left.point).saturating_sub(there_raw);
         if there < 0 {
             return;
         }
@@ -368,7 +376,7 @@ impl Master {
     fn doubt_ns(&self, when: &When) -> i64 {
         let span = when.stamps.best();
         let half_ns = span.late.ns_since(span.early) / 2;
-        if when.stamps.is_hardware { half_ns.min(self.nic_doubt_ns) } else { half_ns }
+        if when.stamps.is_hardware() { half_ns.min(self.nic_doubt_ns) } else { half_ns }
     }
 
     fn wait(&mut self, waiting: Waiting) {
@@ -376,20 +384,6 @@ impl Master {
             self.waiting.pop_front();
         }
         self.waiting.push_back(waiting);
-    }
-
-    /// `ns` moves the NIC's stamp to where the packet was on the wire; the kernel's are what they are.
-    fn compensated(&self, when: When, ns: i64) -> When {
-        if !when.stamps.is_hardware || ns == 0 {
-            return when;
-        }
-        let kernel = when
-            .stamps
-            .kernel
-            .map(|span| crate::time::RawSpan { early: span.early.plus_ns(ns), late: span.late.plus_ns(ns) });
-        let mut stamps = when.stamps;
-        stamps.kernel = kernel;
-        When { stamps, point: when.point.plus_ns(ns), ..when }
     }
 
     /// A timestamp with its correction, as TAI; `None` near a leap second, where UTC is ambiguous.
@@ -420,8 +414,7 @@ impl Constraint {
 
 /// 2^log s in ns.
 pub(crate) fn interval_ns(log: i8) -> i64 {
-    let second = crate::time::NS_PER_S;
-    if log >= 0 { second << log.min(20) } else { second >> log.unsigned_abs().min(20) }
+    if log >= 0 { NS_PER_S << log.min(20) } else { NS_PER_S >> log.unsigned_abs().min(20) }
 }
 
 fn midpoint(told: Told) -> TaiTime {
@@ -452,12 +445,17 @@ mod tests {
         Master::new(PtpPort(0), PortIdentity { clock: [1; 8], port: 1 }, &settings)
     }
 
-    fn sync(master: &mut Master, at_ns: i64) {
-        let at = RawTime::from_ns(at_ns);
+    /// Instants of these tests are in tenths of a second.
+    fn at(tenths: i64) -> RawTime {
+        RawTime::from_ns(tenths * NS_PER_S / 10)
+    }
+
+    fn sync(master: &mut Master, tenths: i64) {
+        let at = at(tenths);
         let stamps = Stamps::user(RawSpan { early: at, late: at });
         let when = When { stamps, point: at, told: None };
         let none = (Correction(0), Correction(0));
-        let _ = master.synced(&when, PtpTime(at_ns + 5), none, &LeapTable::default());
+        let _ = master.synced(&when, PtpTime(at.as_ns() + 5), none, &LeapTable::default());
     }
 
     fn claims(admitted: &[Constraint]) -> Vec<i64> {
@@ -484,27 +482,27 @@ mod tests {
     #[test]
     fn a_constraint_waits_for_the_next_announce_and_takes_the_worst_of_both() {
         let mut master = master();
-        sync(&mut master, 50);
-        assert!(master.announced(RawTime::from_ns(100), GOOD).guaranteed.is_empty(), "nothing was said of it");
-        sync(&mut master, 150);
+        sync(&mut master, 5);
+        assert!(master.announced(at(10), GOOD).guaranteed.is_empty(), "nothing was said of it");
+        sync(&mut master, 15);
         let worse = Announced { clock_accuracy: 0x23, ..GOOD };
-        let admitted = master.announced(RawTime::from_ns(200), worse);
+        let admitted = master.announced(at(20), worse);
         assert_eq!(claims(&admitted.guaranteed), [1_007]);
-        sync(&mut master, 250);
-        assert_eq!(claims(&master.announced(RawTime::from_ns(300), GOOD).guaranteed), [1_007]);
+        sync(&mut master, 25);
+        assert_eq!(claims(&master.announced(at(30), GOOD).guaranteed), [1_007]);
         // Complete only now, but stamped while the accuracy was the worse one.
-        sync(&mut master, 250);
-        sync(&mut master, 350);
-        assert_eq!(claims(&master.announced(RawTime::from_ns(400), GOOD).guaranteed), [1_007, 107]);
+        sync(&mut master, 25);
+        sync(&mut master, 35);
+        assert_eq!(claims(&master.announced(at(40), GOOD).guaranteed), [1_007, 107]);
     }
 
     #[test]
     fn who_may_vote() {
         let guaranteed = |announced: Announced| {
             let mut master = master();
-            master.announced(RawTime::from_ns(0), announced);
-            sync(&mut master, 10);
-            let admitted = master.announced(RawTime::from_ns(20), announced);
+            master.announced(at(0), announced);
+            sync(&mut master, 1);
+            let admitted = master.announced(at(2), announced);
             (admitted.guaranteed.len(), claims(&admitted.asserted), master.vote)
         };
         assert_eq!(guaranteed(GOOD), (1, vec![107], PtpVote::Guaranteed));

@@ -107,6 +107,11 @@ impl Engine {
         Engine { domains, ports, quality: None, actions: VecDeque::new(), next_token: 0 }
     }
 
+    /// The engine of other settings: ports begin anew, but no token is used twice.
+    pub(crate) fn renewed(&self, settings: &[PtpSettings]) -> Engine {
+        Engine { next_token: self.next_token, ..Engine::new(settings) }
+    }
+
     /// A port's sockets are open, or gone. Told the same twice, it stays as it is.
     pub(crate) fn link(&mut self, now: RawTime, port: PtpPort, link: Option<PtpLink>, rng: &mut ChaCha12Rng) {
         let index = usize::from(port.0);
@@ -293,6 +298,15 @@ impl Engine {
     /// What we say as a master; `None`: we have no bound, and masters keep silent.
     pub(crate) fn serve(&mut self, quality: Option<Quality>) {
         self.quality = quality;
+    }
+
+    /// Tells of a port's parent again: whoever listens has forgotten it.
+    pub(crate) fn introduce(&mut self, port: PtpPort) {
+        let index = usize::from(port.0);
+        let Some(known) = self.ports.get(index) else { return };
+        let (parent, announced) = (known.parent, known.announced());
+        self.found(index, parent.map(|parent| Finding::Parent(Some(parent))));
+        self.found(index, announced.map(Finding::Announced));
     }
 
     /// The next thing to do or to learn.

@@ -45,6 +45,18 @@ pub struct PortIdentity {
     pub port: u16,
 }
 
+impl PortIdentity {
+    /// Four bytes that stand for the clock, as a reference id of NTP.
+    pub(crate) const fn folded(self) -> [u8; 4] {
+        folded(self.clock)
+    }
+}
+
+/// Four bytes that stand for a clock, as a reference id of NTP.
+pub(crate) const fn folded([a, b, c, d, e, f, g, h]: [u8; 8]) -> [u8; 4] {
+    [a ^ e, b ^ f, c ^ g, d ^ h]
+}
+
 /// correctionField: 2⁻¹⁶ ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Correction(pub(crate) i64);

@@ -14,8 +14,8 @@ use crate::wire::ptp::{Body, Message, MessageType, flag};
 
 /// Syncs (and Follow_Ups) that wait for their other half.
 const MAX_HALVES: usize = 8;
-/// A half waits so long: more than any master takes to read its stamp, less than sequenceId takes to come round.
-const HALF_LIFE_NS: i64 = 2 * NS_PER_S;
+/// A half waits so long: more than any master takes to read its stamp, less than one takes to restart.
+const HALF_LIFE_NS: i64 = NS_PER_S / 2;
 /// Requests of ours that may be open; the oldest is forgotten.
 const MAX_REQUESTS: usize = 16;
 /// Without a Sync for so long, the next one is a new beginning: the longest Sync interval is 16 s.
@@ -31,6 +31,8 @@ pub(super) struct Tap {
     syncs: VecDeque<Half<When>>,
     follow_ups: VecDeque<Half<PtpTime>>,
     last: Option<LastSync>,
+    /// The number of the newest Sync, used or not.
+    newest: Option<u16>,
     delays: VecDeque<DelayRequest>,
     peers: VecDeque<PeerRequest>,
     /// More than one port answered lately: what lies between is no link (§11.4.4), and no exchange counts until one
@@ -99,6 +101,7 @@ impl Tap {
             syncs: VecDeque::new(),
             follow_ups: VecDeque::new(),
             last: None,
+            newest: None,
             delays: VecDeque::new(),
             peers: VecDeque::new(),
             is_shared: false,
@@ -110,6 +113,7 @@ impl Tap {
         self.syncs.clear();
         self.follow_ups.clear();
         self.last = None;
+        self.newest = None;
         self.delays.clear();
     }
 
@@ -163,10 +167,13 @@ impl Tap {
             let whole = Half { sequence, since: now, value: origin, correction: Correction(0) };
             return self.complete(now, half, whole, counters);
         }
-        if self.syncs.iter().any(|waiting| waiting.sequence == sequence) {
-            counters.repeated += 1;
-            return None;
+        // A restarted master counts anew: what waits is of another life, and its number may come again.
+        let counts_on = self.newest.is_none_or(|newest| (1..=MAX_GAP).contains(&sequence.wrapping_sub(newest)));
+        if !counts_on {
+            counters.repeated += u64::try_from(self.syncs.len()).unwrap_or(0);
+            self.syncs.clear();
         }
+        self.newest = Some(sequence);
         match take(&mut self.follow_ups, sequence) {
             Some(follow_up) => self.complete(now, half, follow_up, counters),
             None => {
@@ -405,7 +412,7 @@ mod tests {
     fn when(ns: i64) -> When {
         let point = RawTime::from_ns(ns);
         let user = RawSpan { early: point, late: point };
-        When { stamps: Stamps { user, kernel: None, is_hardware: false }, point, told: None }
+        When { stamps: Stamps { user, kernel: None, nic_error_ns: None }, point, told: None }
     }
 
     struct Bench(Tap, Counters);

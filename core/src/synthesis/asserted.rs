@@ -22,8 +22,6 @@ pub(crate) struct Asserted {
     pub(crate) bound: Option<Bound>,
     /// Region of each association, asserted where it asserts something.
     pub(crate) regions: Regions,
-    /// Whose region was the narrowest, when there was one.
-    pub(crate) carrier: Option<AssociationId>,
 }
 
 /// What surrounds it.
@@ -64,24 +62,35 @@ impl Asserted {
         let mut voters = vec![Voter::default(); slots];
         for (association, voice) in associations.iter_mut().zip(voices) {
             let Some(voter) = voice.and_then(|voice| voters.get_mut(voice)) else { continue };
-            if let Some(region) = region_of(association, round, events) {
-                voter.hears(region);
-                self.regions.push(association.id, region);
+            match region_of(association, round) {
+                Asserts::Nothing => {}
+                Asserts::Region(region) => {
+                    voter.hears(region);
+                    self.regions.push(association.id, region);
+                }
+                Asserts::Nonsense { by_ns } => {
+                    // What was published rests on it.
+                    self.bound = None;
+                    association.forget_asserted();
+                    events.push(Event::AssertedContradiction { association: association.id, by_ns });
+                }
             }
         }
-        self.carrier = self.regions.narrowest().or(self.carrier);
         let regions: Vec<Region> = voters.iter().filter_map(|voter| voter.region).collect();
-        let Vote::Region(region) = vote(&regions, round.groups, round.max_liars) else {
-            self.bound = self.bound.and_then(|bound| bound.carried_to(round.now.as_ns()).ok());
-            return;
+        let heard = associations.iter().filter(|association| self.regions.get(association.id).is_some());
+        let last_heard = heard.filter_map(|association| association.last_answer).max();
+        self.bound = match vote(&regions, round.groups, round.max_liars) {
+            Vote::Region(region) => self.joined(round, &region, last_heard.unwrap_or(round.now)),
+            Vote::Unbounded => self.bound.and_then(|bound| bound.carried_to(round.now.as_ns()).ok()),
+            Vote::Empty => None,
         };
-        self.bound = self.joined(round, &region);
     }
 
     /// Joined with what was asserted before, and with what is guaranteed now.
-    fn joined(&self, round: &Round<'_>, region: &Region) -> Option<Bound> {
+    fn joined(&self, round: &Round<'_>, region: &Region, last_heard: RawTime) -> Option<Bound> {
         let caps = RateCaps::of(&round.composer.oscillator);
         let mut bound = round.composer.fresh(round.now, region, caps);
+        bound.void_after_ns = last_heard.plus_ns(round.composer.settings.max_holdover_ns).as_ns();
         let before = self.bound.and_then(|before| before.carried_to(round.now.as_ns()).ok());
         let guaranteed = round.bound.and_then(|bound| bound.carried_to(round.now.as_ns()).ok());
         if let Some(Joined::Inside(joined)) = before.map(|before| join(&bound, &before)) {
@@ -99,16 +108,22 @@ impl Asserted {
     }
 }
 
+/// What an association says.
+enum Asserts {
+    Nothing,
+    Region(Region),
+    /// Its constraints exclude each other.
+    Nonsense {
+        by_ns: i64,
+    },
+}
+
 /// What the association asserts; where it asserts nothing beyond what it guarantees, that.
-fn region_of(association: &mut Association, round: &Round<'_>, events: &mut Vec<Event>) -> Option<Region> {
+fn region_of(association: &mut Association, round: &Round<'_>) -> Asserts {
     match association.asserted_verdict(round.now, &round.limits, round.memory_ns) {
-        Some(Verdict::Region(region)) => Some(region),
-        Some(Verdict::Empty { by_ns }) => {
-            association.forget_asserted();
-            events.push(Event::AssertedContradiction { association: association.id, by_ns });
-            None
-        }
-        Some(Verdict::Silent) => None,
-        None => round.guaranteed.get(association.id).copied(),
+        Some(Verdict::Region(region)) => Asserts::Region(region),
+        Some(Verdict::Empty { by_ns }) => Asserts::Nonsense { by_ns },
+        Some(Verdict::Silent) => Asserts::Nothing,
+        None => round.guaranteed.get(association.id).map_or(Asserts::Nothing, |&region| Asserts::Region(region)),
     }
 }

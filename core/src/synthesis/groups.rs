@@ -2,10 +2,11 @@
 //! changed, because names and addresses are costly to compare and a synthesis needs them at every answer.
 
 use core::net::{IpAddr, SocketAddr};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::association::{Association, Peer};
 use crate::io::AssociationId;
+use crate::ptp::folded;
 use crate::responder::reference_id_of;
 use crate::settings::{Settings, SourceKind};
 use crate::synthesis::World;
@@ -105,6 +106,8 @@ struct Basis {
     local: Option<u32>,
     /// Addresses are only ever added, as long as the settings stay.
     asked_at: usize,
+    /// Clocks that our PTP ports were are only ever added.
+    identities: usize,
 }
 
 impl Roster {
@@ -116,7 +119,8 @@ impl Roster {
     /// Follows what changed since the last time, if anything did.
     pub(super) fn refresh(&mut self, world: &World<'_>) {
         let asked_at = world.asked_at.map_or(0, std::collections::BTreeSet::len);
-        let basis = Basis { local: world.local.map(|local| local.source), asked_at };
+        let basis =
+            Basis { local: world.local.map(|local| local.source), asked_at, identities: world.identities.len() };
         let is_same = self.basis == Some(basis)
             && self.members.len() == world.associations.len()
             && self.members.iter().zip(world.associations.iter()).all(|(m, a)| m.place == Place::of(a));
@@ -137,7 +141,7 @@ impl Roster {
             place: Place::of(association),
             voice: number(voice_of(association, world.associations, world.settings, MAX_STRATA)),
             silent: number(silent_group_of(association, world.settings)),
-            follows_us: follows_us(association, &own),
+            follows_us: follows_us(association, &own, world.identities),
         });
         let members = members.collect();
         let missing = missing_groups(world.settings, world.associations).into_iter().map(&mut number).collect();
@@ -192,19 +196,31 @@ fn silent_group_of(association: &Association, settings: &Settings) -> Group {
 fn voice_of(association: &Association, all: &[Association], settings: &Settings, depth: u32) -> Group {
     let own = group_of(association, settings);
     let Group::Upstream(id, _) = own else { return own };
-    let upstream =
-        all.iter().find(|other| other.id != association.id && other.address().map(reference_id_of) == Some(id));
+    let upstream = all.iter().find(|other| other.id != association.id && reference_ids_of(other).contains(&Some(id)));
     match upstream.filter(|_| depth > 0) {
         Some(upstream) => voice_of(upstream, all, settings, depth - 1),
         None => own,
     }
 }
 
-/// A server that names one of our addresses as its upstream only echoes us.
-pub(crate) fn follows_us(association: &Association, own: &[IpAddr]) -> bool {
+/// How those that follow it may name it.
+fn reference_ids_of(association: &Association) -> [Option<[u8; 4]>; 2] {
+    match &association.peer {
+        Peer::Ntp { address, .. } => [Some(reference_id_of(*address)), None],
+        Peer::Ptp(master) => {
+            [Some(master.identity.folded()), master.announced.map(|announced| folded(announced.grandmaster))]
+        }
+        Peer::Phc(_) => [None, None],
+    }
+}
+
+/// A server that names one of our addresses, or the clock that our PTP ports are, as its upstream only echoes us.
+pub(crate) fn follows_us(association: &Association, own: &[IpAddr], identities: &BTreeSet<[u8; 8]>) -> bool {
     let is_ours = |&address: &IpAddr| {
         let named = reference_id_of(SocketAddr::new(address, 0)) == association.upstream.reference_id;
         named && !address.to_canonical().is_loopback()
     };
-    association.upstream.stratum > 1 && own.iter().any(is_ours)
+    let is_our_clock = |&identity: &[u8; 8]| folded(identity) == association.upstream.reference_id;
+    let is_named = own.iter().any(is_ours) || identities.iter().any(is_our_clock);
+    association.upstream.stratum > 1 && is_named
 }

@@ -97,8 +97,10 @@ pub(crate) struct World {
     pub(crate) meddle: Meddler,
     /// The last messages sent, for whoever wants to forge some.
     pub(crate) overheard: Vec<(PtpChannel, Vec<u8>)>,
-    /// Hardware stamps are used where the NIC has a clock.
+    /// One transmit stamp in so many does not come; 0: all come.
     pub(crate) lost_stamps: u32,
+    /// CLOCK_REALTIME is read for something else between a message's arrival and its being fetched.
+    pub(crate) is_busy: bool,
 }
 
 impl World {
@@ -113,6 +115,7 @@ impl World {
             meddle: Box::new(|_, _, _, _| true),
             overheard: Vec::new(),
             lost_stamps: 0,
+            is_busy: false,
         }
     }
 
@@ -151,6 +154,35 @@ impl World {
             self.drain(index, &mut t);
         }
         index
+    }
+
+    /// The operator changed the configuration; ports that changed lose their link meanwhile.
+    pub(crate) fn reload(&mut self, index: usize, settings: Settings) {
+        let mut t = self.now;
+        let has_changed = settings.ptp != self.hosts[index].agent.settings().ptp;
+        let identity = [2, 0, 0, 0xff, 0xfe, 0, 0, index as u8 + 1];
+        let link = Some(PtpLink { identity, phc: self.hosts[index].phc.map(|_| PhcId(index as u32)) });
+        if has_changed {
+            self.handle(index, t, Input::Link { port: PtpPort(0), link: None });
+        }
+        self.handle(index, t, Input::Reconfigured(Box::new(settings)));
+        self.drain(index, &mut t);
+        self.cross(index, &mut t);
+        if has_changed {
+            self.handle(index, t, Input::Link { port: PtpPort(0), link });
+        }
+        self.drain(index, &mut t);
+    }
+
+    /// The host slept, and its NIC's clock was set by `phc_ns` meanwhile.
+    pub(crate) fn suspend(&mut self, index: usize, phc_ns: i64) {
+        if let Some((at_epoch, _)) = &mut self.hosts[index].phc {
+            *at_epoch += phc_ns;
+        }
+        let mut t = self.now;
+        let host = HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", suspended_ns: 1 };
+        self.handle(index, t, Input::Host(host));
+        self.drain(index, &mut t);
     }
 
     pub(crate) fn kill(&mut self, index: usize) {
@@ -218,6 +250,10 @@ impl World {
             What::Message { to, channel, data, arrived } => {
                 if self.hosts[to].is_dead {
                     return;
+                }
+                if self.is_busy {
+                    self.cross(to, &mut t);
+                    t += US;
                 }
                 let user_after = self.hosts[to].raw(t);
                 self.read_clocks(to, &mut t);
@@ -361,7 +397,8 @@ impl World {
             }
             let arrived = left + (self.delay)(index, to, &mut self.rng);
             let channel = transmit.channel;
-            self.push(arrived + 25 * US, What::Message { to, channel, data, arrived });
+            let until_fetched = if self.is_busy { 7 * US } else { 25 * US };
+            self.push(arrived + until_fetched, What::Message { to, channel, data, arrived });
         }
     }
 
@@ -378,7 +415,8 @@ impl World {
         let (socket, from) = match transmit.socket {
             SocketId::Client(_) => (SocketId::Server(0), SocketAddr::new(self.hosts[index].address, 40_000)),
             SocketId::Server(_) => {
-                let id = truebound_core::io::AssociationId(0);
+                // Associations are numbered as the sources of the test's client stand.
+                let id = truebound_core::io::AssociationId(u32::from(index == 3));
                 (SocketId::Client(id), SocketAddr::new(self.hosts[index].address, 123))
             }
         };

@@ -123,7 +123,7 @@ impl World {
     pub(super) fn when(&self, node: usize, at_ns: i64) -> When {
         let point = self.raw(node, at_ns);
         When {
-            stamps: Stamps { user: RawSpan { early: point, late: point }, kernel: None, is_hardware: false },
+            stamps: Stamps { user: RawSpan { early: point, late: point }, kernel: None, nic_error_ns: None },
             point,
             told: self.nodes[node].has_bound.then(|| TaiTime::from_ns(EPOCH_NS + at_ns)),
         }
