@@ -8,11 +8,16 @@ mod phc_guest {
     pub(crate) mod guest;
 }
 
+use serde_json::Value;
+
 use phc_guest::console::Console;
 use phc_guest::guest::Guest;
 
 /// What anybody may be off by, who has hardware stamps at both ends of a symmetric wire.
 const HARDWARE_NS: i64 = 50;
+
+/// What a card is off by that is corrected once a second in steps of 119 ppb.
+const STEERED_NS: i64 = 200;
 
 /// ptp4l's servo needs this long for its last microsecond; both play as long.
 const TIMES: &str = "seconds=40 settle=25";
@@ -99,6 +104,39 @@ fn agent_follows_ptp4l_by_peer_delay() {
     let console = guest.run("agent-slave", &format!("{TIMES} {P2P_UDP4}"));
     expect_follows(&console, "asserted");
     expect_within(&console, "guaranteed_reads", 0, 0);
+}
+
+/// A card that we keep on time is as close as its steps of 119 ppb let it be; what we publish does not notice.
+#[test]
+fn agent_steers_its_card() {
+    let Some(guest) = Guest::open("agent_steers_its_card") else { return };
+    let console = guest.run("agent-slave", &format!("{TIMES} {E2E_ETHERNET} phc=steer"));
+    expect_unbroken(&console, "guaranteed");
+    expect_within(&console, "error_p99_ns", 0, HARDWARE_NS);
+    expect_within(&console, "b_p99_ns", 0, STEERED_NS);
+}
+
+#[test]
+fn doctor_knows_the_card() {
+    let Some(guest) = Guest::open("doctor_knows_the_card") else { return };
+    let console = guest.run("doctor", &format!("seconds=2 settle=1 {E2E_UDP4}"));
+    let [alone, beside] = ["alone", "beside"].map(|when| diagnosis(&console, when));
+    let card = &alone["interfaces"][0];
+    console.expect(alone["verdict"] == "ready", "the doctor finds the host ready");
+    console.expect(card["stamps"] == "hardware" && card["driver"] == "igb", "the doctor knows the card");
+    console.expect(card["phc"].is_u64() && card["cross"] == "extended", "the doctor knows its clock");
+    let names_rival = |finding: &Value| finding["says"].as_str().is_some_and(|says| says.contains("ptp4l"));
+    let rivals: Vec<&Value> = beside["findings"].as_array().into_iter().flatten().filter(|f| names_rival(f)).collect();
+    console.expect(beside["verdict"] == "degraded", "the doctor finds the rival in the way");
+    console.expect(rivals.iter().any(|finding| finding["fix"].is_string()), "the doctor says what to do about ptp4l");
+}
+
+/// The doctor's answer in JSON.
+fn diagnosis(console: &Console, when: &str) -> Value {
+    let line = console.text().lines().find_map(|line| line.trim().strip_prefix(&format!("{when}: "))?.into());
+    let answer = line.and_then(|line: &str| serde_json::from_str(line).ok());
+    console.expect(answer.is_some(), &format!("no diagnosis {when}"));
+    answer.unwrap_or_default()
 }
 
 /// The estimate is deceived like anybody's; the guaranteed bound is not.
