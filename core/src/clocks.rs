@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::association::ntp::{Stamps, middle};
 use crate::correlation::{Correlation, Mapped, Margins};
 use crate::io::{HardwareStamp, PhcId, PhcReading};
 use crate::phc::{Phc, PhcRelation};
+use crate::stamps::Stamps;
 use crate::time::{RawSpan, RawTime, RealTime};
 
 /// How far a NIC's stamp may be on the wrong side of the kernel's: twice what a NIC at 100 Mbit/s may err (BOUND A3).
@@ -155,12 +155,12 @@ impl Clocks {
             is_in_order
         });
         let Some((span, nic)) = nic else {
-            let unstamped = if way == Way::In { user.late } else { middle(user) };
-            let point = kernel.map_or(unstamped, middle);
+            let unstamped = if way == Way::In { user.late } else { user.middle() };
+            let point = kernel.map_or(unstamped, RawSpan::middle);
             return Placed { stamps: Stamps { kernel, ..Stamps::user(user) }, point, contradicted };
         };
         let point = self.phcs.get(&nic.phc).and_then(|phc| phc.point(nic.time));
-        let point = point.map_or(middle(span), |point| point.clamp(span.early, span.late)).plus_ns(shift_ns);
+        let point = point.map_or(span.middle(), |point| point.clamp(span.early, span.late)).plus_ns(shift_ns);
         let wire = RawSpan { early: span.early.plus_ns(shift_ns), late: span.late.plus_ns(shift_ns) };
         Placed { stamps: Stamps { user, kernel: Some(wire), nic_error_ns: Some(error_ns) }, point, contradicted }
     }

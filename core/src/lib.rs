@@ -36,6 +36,7 @@ pub mod report;
 pub mod responder;
 pub(crate) mod servo;
 pub mod settings;
+pub(crate) mod stamps;
 pub(crate) mod status;
 pub(crate) mod synthesis;
 pub mod time;

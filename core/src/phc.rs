@@ -12,7 +12,6 @@
 
 use std::collections::VecDeque;
 
-use crate::association::ntp::middle;
 use crate::correlation::{Correlation, Mapped, Margins};
 use crate::io::{KernelRate, PhcReading};
 use crate::time::{NS_PER_S, PhcTime, RawSpan, RawTime};
@@ -94,7 +93,7 @@ impl Phc {
         let unknown = (max_adj + steered(max_adj)).min(0.999);
         self.correlation.limit(Margins { steady: steered(dialled), unknown, is_ours });
         let (middle, width_ns) =
-            (middle(RawSpan { early: cross.before, late: cross.after }), cross.after.ns_since(cross.before));
+            (RawSpan { early: cross.before, late: cross.after }.middle(), cross.after.ns_since(cross.before));
         let is_far = self.fit.is_some_and(|fit| {
             let doubt = if fit.is_long { DRIFT_DOUBT } else { NIC_CRYSTAL + freq_limit };
             let drifted_ns = to_i64((doubt * to_f64(middle.ns_since(fit.base))).ceil());

@@ -101,6 +101,12 @@ impl RawSpan {
         RawSpan { early: early.max(limits.early), late: late.min(limits.late) }
     }
 
+    /// Halfway between the ends.
+    #[must_use]
+    pub fn middle(self) -> RawTime {
+        self.early.plus_ns(self.late.ns_since(self.early) / 2)
+    }
+
     /// What both spans allow; `None` if they contradict each other.
     #[must_use]
     pub fn intersect(self, other: RawSpan) -> Option<RawSpan> {

@@ -10,11 +10,12 @@ use crate::io::{AssociationId, CrossReading, PhcId};
 use crate::region::hull::Wander;
 use crate::region::polygon::{Limits, Polygon, Verdict};
 use crate::settings::{SourceSettings, Timescale};
+use crate::stamps::Stamps;
 use crate::time::{NS_PER_S, PhcTime, RawSpan, RawTime, TaiTime, UtcTime};
 
 use crate::leap::LeapTable;
 
-use ntp::{Answer, Client, Discard, End, Exchanged, Stamps, Told};
+use ntp::{Answer, Client, Discard, End, Exchanged, Told};
 use ptp::{Admitted, Constraint, Master, PtpVote};
 
 /// A source that contradicted itself has to be consistent for so many answers before it votes again.
@@ -451,7 +452,7 @@ impl Association {
 
     fn add_exchange(&mut self, out: &End, back: &End, pair: Option<u32>) {
         let (t1, t4) = (out.ours.best(), back.ours.best());
-        let (t1_mid, t4_mid) = (ntp::middle(t1), ntp::middle(t4));
+        let (t1_mid, t4_mid) = (t1.middle(), t4.middle());
         let exchange = Exchange {
             t1: t1_mid,
             t4: t4_mid,

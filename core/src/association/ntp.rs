@@ -15,7 +15,8 @@ use rand_core::RngCore;
 use crate::clocks::{Clocks, Placed};
 use crate::io::{Datagram, HardwareStamp, Received};
 use crate::leap::LeapTable;
-use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime, UtcTime};
+use crate::stamps::Stamps;
+use crate::time::{NS_PER_S, RawSpan, RealTime, TaiTime, UtcTime};
 use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, ShortTime};
 
 /// Requests that may be unanswered at one time; the oldest is forgotten. Half a second at the fastest rate.
@@ -24,34 +25,6 @@ const MAX_PENDING: usize = 64;
 const STAMP_NOISE_NS: i64 = 2_000;
 /// Where the transmit cookie lies in a request.
 pub(crate) const COOKIE_AT: usize = 40;
-
-/// When a datagram of ours left or arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamps {
-    /// By reading raw time in user space, before and after: needs no assumption.
-    pub(crate) user: RawSpan,
-    /// By the kernel's stamp or the NIC's, mapped to raw time.
-    pub(crate) kernel: Option<RawSpan>,
-    /// Where `kernel` is the NIC's: e, how early or late that one may be, ns.
-    pub(crate) nic_error_ns: Option<i64>,
-}
-
-impl Stamps {
-    /// Without a stamp.
-    pub(crate) const fn user(user: RawSpan) -> Self {
-        Stamps { user, kernel: None, nic_error_ns: None }
-    }
-
-    /// Is the stamp the NIC's?
-    pub(crate) const fn is_hardware(&self) -> bool {
-        self.nic_error_ns.is_some()
-    }
-
-    /// The narrowest that is known.
-    pub(crate) fn best(&self) -> RawSpan {
-        self.kernel.unwrap_or(self.user)
-    }
-}
 
 /// True time at one end of an exchange, as the server tells it: in [floor, ceil] ± claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -466,11 +439,6 @@ pub(crate) const ERA_PIVOT: UtcTime = {
 /// The middle of what the server told.
 pub(crate) fn middle_told(told: Told) -> TaiTime {
     told.floor.plus_ns(told.ceil.ns_since(told.floor) / 2)
-}
-
-/// The middle of a span.
-pub(crate) fn middle(span: RawSpan) -> RawTime {
-    span.early.plus_ns(span.late.ns_since(span.early) / 2)
 }
 
 #[cfg(test)]

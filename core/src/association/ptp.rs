@@ -424,7 +424,7 @@ fn midpoint(told: Told) -> TaiTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::association::ntp::Stamps;
+    use crate::stamps::Stamps;
     use crate::time::RawSpan;
 
     const GOOD: Announced = Announced {

@@ -14,8 +14,8 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
-use crate::association::ntp::Stamps;
 use crate::io::{PtpTransmit, TxToken};
+use crate::stamps::Stamps;
 use crate::time::{RawTime, TaiTime};
 
 pub use counters::Counters;

@@ -384,7 +384,7 @@ fn expire<T>(halves: &mut VecDeque<Half<T>>, now: RawTime, counters: &mut Counte
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::association::ntp::Stamps;
+    use crate::stamps::Stamps;
     use crate::time::RawSpan;
     use crate::wire::ptp::{Header, Timestamp};
 

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
-use crate::association::ntp::Stamps;
 use crate::io::{PtpChannel, PtpLink, PtpPort, PtpTransmit, TxToken};
 use crate::ptp::{Action, Counters, Engine, Finding, PortState, Quality, When};
 use crate::settings::{DelayMechanism, PtpRole, PtpSettings};
+use crate::stamps::Stamps;
 use crate::time::{NS_PER_S, RawSpan, RawTime, TaiTime};
 
 /// TAI when the world begins, ns.
