@@ -5,15 +5,13 @@ mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::IpAddr;
 
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::mpsc::UnboundedSender;
 use truebound_core::io::{PhcId, PtpChannel, PtpLink, PtpPort, PtpTransmit, TxToken};
 use truebound_core::settings::{PtpSettings, PtpTransport};
 use truebound_core::time::{PhcTime, RawTime, RealTime};
 use truebound_hw::hwtstamp::HardwareStamps;
-use truebound_hw::nic::{Interface, StampCaps, clock_identity};
+use truebound_hw::nic::{Facts, Interface, Kind, StampCaps, clock_identity};
 use truebound_hw::ptp_socket::{PtpSocket, carries};
 
 use self::turn::Turn;
@@ -50,9 +48,16 @@ pub(crate) struct Overdue {
     pub(crate) user_after: RawTime,
 }
 
+/// Looks at the interfaces between two tries to get hardware stamps that were refused.
+const RETRY_LOOKS: u32 = 20;
+/// VLANs on top of each other that are followed down to a NIC.
+const MAX_VLANS: usize = 4;
+
 /// An open port.
 pub(crate) struct OpenPort {
     index: i32,
+    /// The interface below, whose stamps they are.
+    nic: String,
     link: PtpLink,
     event: Watch<PtpSocket>,
     general: Watch<PtpSocket>,
@@ -137,8 +142,9 @@ struct Port {
 /// All ports.
 pub(crate) struct PtpPorts {
     ports: Vec<Port>,
-    /// By interface.
+    /// By the lowest interface: VLANs of one NIC share its stamps.
     nics: BTreeMap<String, Nic>,
+    looks: u32,
     ready: UnboundedSender<Ready>,
 }
 
@@ -156,7 +162,7 @@ pub(crate) struct Changes {
 impl PtpPorts {
     pub(crate) fn new(settings: &[PtpSettings], ready: UnboundedSender<Ready>) -> Self {
         let ports = settings.iter().cloned().map(Port::new).collect();
-        PtpPorts { ports, nics: BTreeMap::new(), ready }
+        PtpPorts { ports, nics: BTreeMap::new(), looks: 0, ready }
     }
 
     pub(crate) fn get_mut(&mut self, port: PtpPort) -> Option<&mut OpenPort> {
@@ -167,29 +173,15 @@ impl PtpPorts {
         self.ports.get(usize::from(port.0))?.open.as_ref()
     }
 
-    /// The clock of the NIC with this address, if it stamps every packet.
-    pub(crate) fn stamps_all_at(&self, local: IpAddr) -> Option<PhcId> {
-        if !self.nics.values().any(|nic| nic.stamps.stamps_all()) {
-            return None;
-        }
-        let is_here = |address: &InterfaceAddress| {
-            let storage = address.address.as_ref();
-            let v4 = storage.and_then(|storage| storage.as_sockaddr_in()).map(|v4| IpAddr::V4(v4.ip()));
-            let v6 = storage.and_then(|storage| storage.as_sockaddr_in6()).map(|v6| IpAddr::V6(v6.ip()));
-            v4.or(v6) == Some(local)
-        };
-        let name = getifaddrs().ok()?.find(is_here)?.interface_name;
-        self.nics.get(&name).filter(|nic| nic.stamps.stamps_all())?;
-        self.ports.iter().filter(|line| line.settings.interface == name).find_map(|line| line.open.as_ref()?.link.phc)
-    }
-
     /// Opens the ports whose interface is there, closes those whose interface went.
     pub(crate) fn tend(&mut self) -> Changes {
         let mut changes = Changes::default();
+        self.looks = self.looks.wrapping_add(1);
         for at in 0..self.ports.len() {
             let Ok(port) = u16::try_from(at).map(PtpPort) else { break };
             let is_open = self.get(port).is_some();
-            if is_open && !self.is_alive(port) {
+            let is_outdone = || self.looks.is_multiple_of(RETRY_LOOKS) && self.could_stamp(port);
+            if is_open && (!self.is_alive(port) || is_outdone()) {
                 self.close(port, &mut changes);
             } else if !is_open {
                 self.try_open(port, &mut changes);
@@ -217,8 +209,9 @@ impl PtpPorts {
         }
         // A NIC that nobody wants any more is put back as it was. One whose carrier went is not: there are drivers that
         // drop the carrier whenever they are told what to stamp.
-        let is_user = |line: &PtpSettings, name: &str| line.hardware && line.interface == name;
-        self.nics.retain(|name, _| settings.iter().any(|line| is_user(line, name)));
+        let wanted: Vec<String> =
+            settings.iter().filter(|line| line.hardware).map(|line| nic_of(&line.interface)).collect();
+        self.nics.retain(|name, _| wanted.contains(name));
         changes
     }
 
@@ -230,17 +223,29 @@ impl PtpPorts {
         let is_running = interface.link_state().is_ok_and(|link| link.is_running);
         let is_same = interface.index().is_ok_and(|index| index == open.index);
         let stamps = open.link.phc.is_none_or(|phc| {
-            let nic = self.nics.get(&settings.interface);
+            let nic = self.nics.get(&open.nic);
             nic.is_some_and(|nic| nic.stamps.holds(settings.transport))
                 && interface.stamp_caps().is_ok_and(|caps| caps.phc == Some(phc))
         });
         is_running && is_same && stamps
     }
 
+    /// It has kernel stamps, and by now its NIC could do better: whoever was in the way is gone.
+    fn could_stamp(&self, port: PtpPort) -> bool {
+        let Some(Port { settings, open: Some(open), .. }) = self.ports.get(usize::from(port.0)) else { return false };
+        if open.link.phc.is_some() || !settings.hardware || is_bond(&settings.interface) {
+            return false;
+        }
+        let Ok(interface) = Interface::new(&settings.interface) else { return false };
+        let Ok(caps) = interface.stamp_caps() else { return false };
+        // Tried for a moment, and put back: the port is to be opened anew.
+        HardwareStamps::enable(interface, &caps, settings.transport).is_ok()
+    }
+
     fn close(&mut self, port: PtpPort, changes: &mut Changes) {
         let Some(line) = self.ports.get_mut(usize::from(port.0)) else { return };
-        line.open = None;
-        if let Some(nic) = self.nics.get_mut(&line.settings.interface) {
+        let Some(open) = line.open.take() else { return };
+        if let Some(nic) = self.nics.get_mut(&open.nic) {
             changes.lost.extend(nic.turn.leave(port));
         }
         changes.links.push((port, None));
@@ -282,35 +287,42 @@ impl PtpPorts {
         }
         let identity = clock_identity(interface.mac().map_err(|error| format!("{name}: {error}"))?);
         let caps = interface.stamp_caps().unwrap_or_default();
-        let wants_hardware = settings.hardware && caps.hardware();
-        let open = |channel| {
+        let is_bond = is_bond(name);
+        let wants_hardware = settings.hardware && caps.hardware() && !is_bond;
+        let ready = self.ready.clone();
+        let open = |channel, wants_hardware| {
             let socket = PtpSocket::open(&interface, settings.transport, channel, wants_hardware)?;
-            Watch::new(Ready::Ptp(port, channel), socket, self.ready.clone())
+            Watch::new(Ready::Ptp(port, channel), socket, ready.clone())
         };
         let refused =
             |error: io::Error| format!("cannot open its sockets: {error}{}", hint(settings.transport, &error));
-        let event = open(PtpChannel::Event).map_err(refused)?;
-        let general = open(PtpChannel::General).map_err(refused)?;
+        let mut event = open(PtpChannel::Event, wants_hardware).map_err(refused)?;
+        let general = open(PtpChannel::General, wants_hardware).map_err(refused)?;
         // The NIC is set last: whatever fails before must not set and reset it time and again.
         let (phc, complaint) =
             match (wants_hardware && event.get().has_hardware()).then(|| self.set_nic(settings, &caps)) {
-                None => (None, None),
+                None => (None, obstacle(name, settings, is_bond)),
                 Some(Ok(())) => (caps.phc, None),
-                Some(Err(refusal)) => (None, Some(format!("{name}: kernel stamps only: {refusal}"))),
+                Some(Err(refusal)) => {
+                    // Whoever has the NIC needs its stamps: ours must not ask for any.
+                    event = open(PtpChannel::Event, false).map_err(refused)?;
+                    (None, Some(format!("kernel stamps only: {refusal}")))
+                }
             };
         let link = PtpLink { identity, phc };
-        Ok((OpenPort { index, link, event, general, awaited: VecDeque::new() }, complaint))
+        Ok((OpenPort { index, nic: nic_of(name), link, event, general, awaited: VecDeque::new() }, complaint))
     }
 
     /// Makes the NIC stamp.
     fn set_nic(&mut self, settings: &PtpSettings, caps: &StampCaps) -> Result<(), String> {
         let transport = settings.transport;
-        if let Some(nic) = self.nics.get_mut(&settings.interface) {
+        let name = nic_of(&settings.interface);
+        if let Some(nic) = self.nics.get_mut(&name) {
             return nic.stamps.add(caps, transport).map_err(|refusal| refusal.to_string());
         }
         let interface = Interface::new(&settings.interface).map_err(|error| error.to_string())?;
         let stamps = HardwareStamps::enable(interface, caps, transport).map_err(|refusal| refusal.to_string())?;
-        self.nics.insert(settings.interface.clone(), Nic { stamps, turn: Turn::default() });
+        self.nics.insert(name, Nic { stamps, turn: Turn::default() });
         Ok(())
     }
 
@@ -333,7 +345,10 @@ impl PtpPorts {
 
     /// Its hardware stamp came, or it did not leave: gives who is next.
     pub(crate) fn ended(&mut self, port: PtpPort, token: TxToken) -> Option<Box<PtpTransmit>> {
-        self.turn_of(port)?.end(token)
+        match self.turn_of(port) {
+            Some(turn) => turn.end(token),
+            None => self.nics.values_mut().find_map(|nic| nic.turn.stranded()),
+        }
     }
 
     /// When the first stamp under way will be too late.
@@ -362,9 +377,42 @@ impl PtpPorts {
 
     fn turn_of(&mut self, port: PtpPort) -> Option<&mut Turn> {
         let line = self.ports.get(usize::from(port.0))?;
-        line.open.as_ref()?.link.phc?;
-        self.nics.get_mut(&line.settings.interface).map(|nic| &mut nic.turn)
+        let open = line.open.as_ref()?;
+        open.link.phc?;
+        self.nics.get_mut(&open.nic).map(|nic| &mut nic.turn)
     }
+}
+
+/// The lowest interface under this one.
+fn nic_of(name: &str) -> String {
+    let mut name = name.to_owned();
+    for _ in 0..MAX_VLANS {
+        let facts = Interface::new(&name).and_then(|interface| interface.facts());
+        let Ok(Facts { kind: Kind::Vlan { below: Some(below) }, .. }) = facts else { break };
+        name = below;
+    }
+    name
+}
+
+/// Is the lowest interface a bond? Its clock is that of its active member, and another one after a failover.
+fn is_bond(name: &str) -> bool {
+    let facts = Interface::new(&nic_of(name)).and_then(|interface| interface.facts());
+    facts.is_ok_and(|facts| facts.kind == Kind::Bond)
+}
+
+/// What keeps a port from what it was asked for, though nobody refused anything.
+fn obstacle(name: &str, settings: &PtpSettings, is_bond: bool) -> Option<String> {
+    let facts = Interface::new(name).and_then(|interface| interface.facts());
+    let is_member = facts.is_ok_and(|facts| facts.is_bond_member);
+    if is_bond && settings.hardware {
+        return Some(format!(
+            "kernel stamps only: {name} is a bond, whose clock changes at failover; give each member a [[ptp]] of its own \
+             with transport = \"ethernet\""
+        ));
+    }
+    let is_deaf = is_member && settings.transport != PtpTransport::Ethernet;
+    is_deaf
+        .then(|| format!("{name} is a member of a bond, which takes what comes by UDP; use transport = \"ethernet\""))
 }
 
 impl Port {

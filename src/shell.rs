@@ -18,7 +18,7 @@ use truebound_client::page::Publication;
 use truebound_client::{Publisher, Reason, Status, VirtualClock};
 use truebound_core::Agent;
 use truebound_core::event::Event;
-use truebound_core::io::{HardwareStamp, HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Transmit};
+use truebound_core::io::{HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Transmit};
 use truebound_core::journal;
 use truebound_core::report::AgentReport;
 use truebound_core::settings::Settings;
@@ -266,18 +266,12 @@ impl Shell {
     }
 
     fn transmit(&mut self, transmit: &Transmit) {
+        self.freshen(None);
         let to = matches!(transmit.socket, SocketId::Server(_)).then_some(transmit.to);
-        let is_new = !self.sockets.is_open(transmit.socket);
         let watched = match self.sockets.get_or_open(transmit.socket, transmit.to) {
             Ok(watched) => watched,
             Err(_) => return self.step(Input::Unsent { token: transmit.token }, ""),
         };
-        if let Some(phc) = watched.local.filter(|_| is_new).and_then(|local| self.ptp.stamps_all_at(local)) {
-            watched.ask_hardware(phc);
-        }
-        let phc = watched.phc;
-        self.freshen(phc);
-        let Some(watched) = self.sockets.get_mut(transmit.socket) else { return };
         let user_before = self.clock.raw_now();
         let sent = watched.get().send(transmit.data.as_slice(), to, transmit.from);
         let user_after = self.clock.raw_now();
@@ -295,13 +289,10 @@ impl Shell {
     /// Stamps of what was sent, as they come.
     fn collect_stamps(&mut self, id: SocketId) {
         let Some(watched) = self.sockets.get_mut(id) else { return };
-        let (stamps, phc) = (watched.stamps(), watched.phc);
+        let stamps = watched.stamps();
         let user_after = self.clock.raw_now();
-        if let Some(phc) = phc.filter(|_| stamps.iter().any(|stamped| stamped.hardware.is_some())) {
-            self.read_phc(phc);
-        }
-        for Stamped { token, user_before, kernel, hardware } in stamps {
-            self.step(Input::Sent { token, user_before, user_after, kernel, hardware }, "");
+        for Stamped { token, user_before, kernel } in stamps {
+            self.step(Input::Sent { token, user_before, user_after, kernel: Some(kernel), hardware: None }, "");
         }
     }
 
@@ -342,7 +333,6 @@ impl Shell {
     fn receive(&mut self, id: SocketId) -> std::io::Result<()> {
         let Some(watched) = self.sockets.get_mut(id) else { return Err(ErrorKind::WouldBlock.into()) };
         let local = watched.local.filter(|_| matches!(id, SocketId::Client(_)));
-        let phc = watched.phc;
         let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(BATCH));
         let received = watched.get().receive(&mut batch);
         if !matches!(received, Ok(1..)) {
@@ -351,9 +341,6 @@ impl Shell {
         }
         let user_after = self.clock.raw_now();
         self.cross();
-        if let Some(phc) = phc {
-            self.read_phc(phc);
-        }
         for datagram in batch.datagrams().filter(|datagram| !datagram.truncated) {
             let received = Received {
                 socket: id,
@@ -361,7 +348,7 @@ impl Shell {
                 to: datagram.to.or(local),
                 data: datagram.data,
                 kernel: datagram.kernel.filter(|_| self.use_kernel_stamps),
-                hardware: datagram.hardware.zip(phc).map(|(time, phc)| HardwareStamp { phc, time }),
+                hardware: None,
                 user_after,
             };
             self.step(Input::Received(received), "");

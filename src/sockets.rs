@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::mpsc::UnboundedSender;
-use truebound_core::io::{HardwareStamp, PhcId, SocketId, Transmit, TxToken};
+use truebound_core::io::{SocketId, Transmit, TxToken};
 use truebound_core::time::{RawTime, RealTime};
 use truebound_hw::socket::{SentStamp, StampSocket};
 
@@ -21,16 +21,13 @@ struct Awaited {
     /// Where the cookie lies, counted from the end of the datagram.
     from_end: usize,
     user_before: RawTime,
-    wants_kernel: bool,
-    wants_hardware: bool,
 }
 
 /// A stamp that found back to its transmission.
 pub(crate) struct Stamped {
     pub(crate) token: TxToken,
     pub(crate) user_before: RawTime,
-    pub(crate) kernel: Option<RealTime>,
-    pub(crate) hardware: Option<HardwareStamp>,
+    pub(crate) kernel: RealTime,
 }
 
 /// A socket of NTP, and what was sent through it.
@@ -38,8 +35,6 @@ pub(crate) struct Watched {
     watch: Watch<StampSocket>,
     /// The address that a connected socket got.
     pub(crate) local: Option<IpAddr>,
-    /// The clock of the hardware stamps that it was told to ask for.
-    pub(crate) phc: Option<PhcId>,
     awaited: VecDeque<Awaited>,
 }
 
@@ -55,7 +50,7 @@ impl Watched {
 
     fn from(watch: Watch<StampSocket>) -> Self {
         let local = watch.get().local_addr().ok().map(|address| address.ip());
-        Watched { watch, local, phc: None, awaited: VecDeque::new() }
+        Watched { watch, local, awaited: VecDeque::new() }
     }
 
     pub(crate) fn get(&self) -> &StampSocket {
@@ -72,11 +67,6 @@ impl Watched {
         self.watch.look_again();
     }
 
-    /// Its packets pass a NIC that stamps them all, by this clock.
-    pub(crate) fn ask_hardware(&mut self, phc: PhcId) {
-        self.phc = self.get().ask_hardware().then_some(phc);
-    }
-
     /// Remembers a transmission, to find its stamps.
     pub(crate) fn await_stamps(&mut self, transmit: &Transmit, user_before: RawTime) {
         let bytes = transmit.data.as_slice();
@@ -85,37 +75,29 @@ impl Watched {
             self.awaited.pop_front();
         }
         let from_end = bytes.len() - transmit.cookie_at;
-        let (token, wants_hardware) = (transmit.token, self.phc.is_some());
-        self.awaited.push_back(Awaited { token, cookie, from_end, user_before, wants_kernel: true, wants_hardware });
+        self.awaited.push_back(Awaited { token: transmit.token, cookie, from_end, user_before });
     }
 
     /// The stamps that came. The kernel gives the whole packet back; its tail is our datagram.
     pub(crate) fn stamps(&mut self) -> Vec<Stamped> {
         let mut found = Vec::new();
-        let (phc, awaited) = (self.phc, &mut self.awaited);
-        let visited = self.watch.get().sent_stamps(&mut |stamp| found.extend(matched(awaited, &stamp, phc)));
+        let awaited = &mut self.awaited;
+        let visited = self.watch.get().sent_stamps(&mut |stamp| found.extend(matched(awaited, &stamp)));
         // An error here means no stamps: the core knows what that means.
         let _ = visited;
         found
     }
 }
 
-/// The transmission of a packet gets its stamps; with all that it wants it is forgotten.
-fn matched(awaited: &mut VecDeque<Awaited>, stamp: &SentStamp<'_>, phc: Option<PhcId>) -> Option<Stamped> {
+/// The transmission of a packet gets its stamp.
+fn matched(awaited: &mut VecDeque<Awaited>, stamp: &SentStamp<'_>) -> Option<Stamped> {
     let is_of = |wait: &Awaited| {
         let tail = stamp.packet.len().checked_sub(wait.from_end).and_then(|at| stamp.packet.get(at..));
         tail.is_some_and(|tail| tail.starts_with(&wait.cookie))
     };
-    let index = awaited.iter().position(is_of)?;
-    let wait = awaited.get_mut(index)?;
-    let kernel = stamp.kernel.filter(|_| std::mem::take(&mut wait.wants_kernel));
-    let time = stamp.hardware.filter(|_| std::mem::take(&mut wait.wants_hardware));
-    let hardware = time.zip(phc).map(|(time, phc)| HardwareStamp { phc, time });
-    let (token, user_before) = (wait.token, wait.user_before);
-    if !wait.wants_kernel && !wait.wants_hardware {
-        awaited.remove(index);
-    }
-    (kernel.is_some() || hardware.is_some()).then_some(Stamped { token, user_before, kernel, hardware })
+    let kernel = stamp.kernel?;
+    let wait = awaited.remove(awaited.iter().position(is_of)?)?;
+    Some(Stamped { token: wait.token, user_before: wait.user_before, kernel })
 }
 
 /// All sockets.
@@ -164,10 +146,6 @@ impl Sockets {
         }
     }
 
-    pub(crate) fn is_open(&self, id: SocketId) -> bool {
-        self.open.contains_key(&id)
-    }
-
     pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Watched> {
         self.open.get_mut(&id)
     }
@@ -179,35 +157,26 @@ impl Sockets {
 
 #[cfg(test)]
 mod tests {
-    use truebound_core::time::PhcTime;
-
     use super::*;
 
-    fn wait(n: u8, wants_hardware: bool) -> Awaited {
+    fn wait(n: u8) -> Awaited {
         let user_before = RawTime::from_ns(i64::from(n));
-        let token = TxToken(u64::from(n));
-        Awaited { token, cookie: [n; 8], from_end: 8, user_before, wants_kernel: true, wants_hardware }
+        Awaited { token: TxToken(u64::from(n)), cookie: [n; 8], from_end: 8, user_before }
     }
 
-    fn stamp(packet: &[u8], kernel: Option<i64>, hardware: Option<i64>) -> SentStamp<'_> {
-        SentStamp { packet, kernel: kernel.map(RealTime::from_ns), hardware: hardware.map(PhcTime::from_ns) }
+    fn stamp(packet: &[u8], kernel: Option<i64>) -> SentStamp<'_> {
+        SentStamp { packet, kernel: kernel.map(RealTime::from_ns), hardware: None }
     }
 
     #[test]
     fn stamps_find_back_to_their_transmission_each_once() {
-        let mut awaited: VecDeque<Awaited> = [wait(1, false), wait(2, true)].into();
+        let mut awaited: VecDeque<Awaited> = [wait(1), wait(2)].into();
         let (first, second) = ([[0xee; 42].as_slice(), &[1; 8]].concat(), [[0xee; 42].as_slice(), &[2; 8]].concat());
-        let phc = Some(PhcId(0));
-        let found = matched(&mut awaited, &stamp(&second, Some(5), None), phc).expect("it is awaited");
-        assert_eq!((found.token, found.kernel, found.hardware), (TxToken(2), Some(RealTime::from_ns(5)), None));
-        assert_eq!(awaited.len(), 2, "the NIC's may still come");
-        let found = matched(&mut awaited, &stamp(&second, None, Some(6)), phc).expect("it is awaited");
-        let hardware = HardwareStamp { phc: PhcId(0), time: PhcTime::from_ns(6) };
-        assert_eq!((found.token, found.kernel, found.hardware), (TxToken(2), None, Some(hardware)));
-        assert!(matched(&mut awaited, &stamp(&second, Some(5), None), phc).is_none());
-
-        assert!(matched(&mut awaited, &stamp(&first, None, Some(6)), phc).is_none(), "nobody asked the NIC");
-        assert!(matched(&mut awaited, &stamp(&first, Some(7), None), phc).is_some());
+        let found = matched(&mut awaited, &stamp(&second, Some(5))).expect("it is awaited");
+        assert_eq!((found.token, found.kernel), (TxToken(2), RealTime::from_ns(5)));
+        assert!(matched(&mut awaited, &stamp(&second, Some(5))).is_none());
+        assert!(matched(&mut awaited, &stamp(&first, None)).is_none(), "a stamp that says nothing");
+        assert!(matched(&mut awaited, &stamp(&first, Some(7))).is_some());
         assert!(awaited.is_empty());
     }
 }

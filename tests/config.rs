@@ -342,7 +342,7 @@ fn the_edges_of_ranges_are_legal_and_one_beyond_is_not() {
         (server, "max-distance", "999us", "1ms", "16s", "17s"),
         ("[[source]]\nlocal = true\n", "error", "-1ns", "0s", "10s", "10001ms"),
         ("[[source]]\nlocal = true\n", "shift", "-61min", "-60min", "60min", "3601s"),
-        ("[[source]]\nphc = \"ptp0\"\n", "error", "-1ns", "0s", "10s", "10001ms"),
+        ("[[source]]\nphc = \"ptp0\"\ntimescale = \"tai\"\n", "error", "-1ns", "0s", "10s", "10001ms"),
         (port, "stamp-error", "-1ns", "0s", "1ms", "1000001ns"),
         (port, "remote-stamp-error", "-1ns", "0s", "1ms", "1000001ns"),
         (port, "ingress-latency", "-1000001ns", "-1ms", "1ms", "1000001ns"),

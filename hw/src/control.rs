@@ -160,10 +160,11 @@ pub(crate) fn socket_address(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// A packet socket says of this sender's address that the packet is one that this host sent.
+/// A packet socket says of this sender's address that the packet is none for this port: this host sent it, or it is for
+/// another host (a NIC that is promiscuous shows those of other VLANs, too).
 pub(crate) fn is_outgoing(name: &[u8]) -> bool {
     // struct sockaddr_ll { u16 family, protocol; int ifindex; u16 hatype; u8 pkttype, .. }
-    name.get(10) == Some(&libc::PACKET_OUTGOING)
+    matches!(name.get(10), Some(&(libc::PACKET_OUTGOING | libc::PACKET_OTHERHOST)))
 }
 
 /// The `N` bytes at `at`.
@@ -283,6 +284,8 @@ mod tests {
         name[10] = libc::PACKET_OUTGOING;
         assert!(is_outgoing(&name));
         assert!(!is_outgoing(&name[..10]));
+        name[10] = libc::PACKET_OTHERHOST;
+        assert!(is_outgoing(&name));
     }
 
     #[test]

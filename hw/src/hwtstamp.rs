@@ -141,13 +141,17 @@ impl<C: StampControl> Drop for HardwareStamps<C> {
     }
 }
 
-/// Tries the filters from the widest to the narrowest until the driver grants one that suffices.
+/// Tries one filter after the other until the driver grants one that suffices.
 fn climb(
     control: &impl StampControl,
     caps: &StampCaps,
     transport: PtpTransport,
     current: Option<StampConfig>,
 ) -> Result<StampConfig, Refusal> {
+    // A one-step master is somebody else's: its Syncs would go without a stamp.
+    if let Some(current) = current.filter(|current| current.tx_type > libc::HWTSTAMP_TX_ON) {
+        return Err(Refusal::InUse(current));
+    }
     let used = current.map_or(libc::HWTSTAMP_FILTER_NONE, |current| current.rx_filter);
     let is_known = |&filter: &u32| caps.may_know_filter(filter);
     let known: Vec<u32> = filters(transport).into_iter().filter(is_known).collect();
@@ -169,13 +173,14 @@ fn in_use(current: Option<StampConfig>) -> Refusal {
     current.map_or(Refusal::NoFilter(None), Refusal::InUse)
 }
 
-/// The filters that let the transport's event messages through, widest first.
+/// The filters that let the transport's event messages through, those first that cost the least: where a NIC stamps every
+/// packet, some have one place for a stamp and lose those that matter (e1000e), others lose their speed.
 fn filters(transport: PtpTransport) -> [u32; 3] {
     let narrowest = match transport {
         PtpTransport::Udp4 | PtpTransport::Udp6 => libc::HWTSTAMP_FILTER_PTP_V2_L4_EVENT,
         PtpTransport::Ethernet => libc::HWTSTAMP_FILTER_PTP_V2_L2_EVENT,
     };
-    [libc::HWTSTAMP_FILTER_ALL, libc::HWTSTAMP_FILTER_PTP_V2_EVENT, narrowest]
+    [libc::HWTSTAMP_FILTER_PTP_V2_EVENT, narrowest, libc::HWTSTAMP_FILTER_ALL]
 }
 
 fn suffices(config: StampConfig, transport: PtpTransport) -> bool {
@@ -253,9 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn the_widest_filter_that_is_granted_is_used_and_taken_back() {
+    fn the_cheapest_filter_that_is_granted_is_used_and_taken_back() {
         for (grants, transport, want) in [
-            (&[(ALL, ALL), (EVENT, EVENT)][..], PtpTransport::Udp4, ALL),
+            (&[(ALL, ALL), (EVENT, EVENT)][..], PtpTransport::Udp4, EVENT),
+            (&[(ALL, ALL)], PtpTransport::Udp4, ALL),
             (&[(EVENT, EVENT), (L4, L4)], PtpTransport::Udp6, EVENT),
             (&[(L4, L4), (L2, L2)], PtpTransport::Udp4, L4),
             (&[(L4, L4), (L2, L2)], PtpTransport::Ethernet, L2),
@@ -299,6 +305,14 @@ mod tests {
             assert!(refusal.is_err());
             assert_eq!(nic.now.get(), on(used));
         }
+    }
+
+    #[test]
+    fn a_one_step_masters_nic_is_left_alone() {
+        let one_step = StampConfig { tx_type: libc::HWTSTAMP_TX_ON + 1, rx_filter: EVENT };
+        let nic = driver(one_step, &[(EVENT, EVENT), (ALL, ALL)]);
+        let refusal = HardwareStamps::enable(Rc::clone(&nic), &caps(&[]), PtpTransport::Udp4);
+        assert!(matches!(refusal, Err(Refusal::InUse(_))) && nic.now.get() == one_step);
     }
 
     #[test]

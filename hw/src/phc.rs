@@ -28,6 +28,8 @@ use crate::vmclock::VmClock;
 
 /// Readings of which the narrowest is taken.
 const SAMPLES: u32 = 5;
+/// How far apart "at one instant" may be, ns: what PTM's own measurements of its way are off by, generously.
+const LATCH_NS: i64 = 50;
 /// Binary digits of a timex frequency below 1 ppm, and of a rate below 1.
 const TIMEX_BITS: u32 = 16;
 const RATE_BITS: u32 = 40;
@@ -184,12 +186,12 @@ impl Phc {
         }
     }
 
-    /// Both clocks at one instant, each cut to ns.
+    /// Both clocks at one instant, as well as the hardware knows it.
     fn read_precise(&self) -> io::Result<Bracket> {
         let mut answer: libc::ptp_sys_offset_precise = device::zeroed();
         device::clock_ioctl(self.file.as_fd(), &device::OFFSET_PRECISE, &mut answer)?;
         let (raw_ns, phc_ns) = (nanoseconds(&answer.sys_monoraw), nanoseconds(&answer.device));
-        let (before_ns, after_ns) = (raw_ns.saturating_sub(1), raw_ns.saturating_add(1));
+        let (before_ns, after_ns) = (raw_ns.saturating_sub(LATCH_NS), raw_ns.saturating_add(LATCH_NS));
         Ok(Bracket { before_ns, phc: PhcTime::from_ns(phc_ns), after_ns })
     }
 
@@ -246,8 +248,10 @@ impl Bracket {
     /// Itself, if it has its ends in order and lies in `[before_ns, after_ns]`, give or take the rounding.
     fn within(self, before_ns: i64, after_ns: i64) -> Option<Bracket> {
         let is_in_order = self.before_ns <= self.after_ns;
-        (is_in_order && before_ns.saturating_sub(1) <= self.before_ns && self.after_ns <= after_ns.saturating_add(1))
-            .then_some(self)
+        (is_in_order
+            && before_ns.saturating_sub(LATCH_NS) <= self.before_ns
+            && self.after_ns <= after_ns.saturating_add(LATCH_NS))
+        .then_some(self)
     }
 }
 
@@ -362,8 +366,10 @@ mod tests {
     #[test]
     fn a_driver_that_answers_in_another_clock_is_not_believed() {
         assert!(bracket(100, 200).within(100, 200).is_some());
-        assert!(bracket(99, 201).within(100, 200).is_some(), "rounding");
-        for (before_ns, after_ns) in [(98, 150), (150, 202), (150, 149), (1_700_000_000 * NS_PER_S, i64::MAX)] {
+        assert!(bracket(100 - LATCH_NS, 200 + LATCH_NS).within(100, 200).is_some(), "as well as the hardware knows");
+        for (before_ns, after_ns) in
+            [(99 - LATCH_NS, 150), (150, 201 + LATCH_NS), (150, 149), (1_700_000_000 * NS_PER_S, i64::MAX)]
+        {
             assert!(bracket(before_ns, after_ns).within(100, 200).is_none(), "{before_ns} {after_ns}");
         }
     }

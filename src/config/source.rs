@@ -53,6 +53,12 @@ pub(crate) fn read_sources(tables: &[Table<'_>]) -> Result<Sources, ConfigError>
         let (kind_entry, mut source) = read_kind(table)?;
         table.set("name", &mut source.name, word)?;
         read_source(table, &mut source)?;
+        if matches!(source.kind, SourceKind::Phc { .. }) && table.entry("timescale").is_none() {
+            let why = "nobody can tell which timescale it shows, and they are 37 s apart";
+            let fix =
+                "add timescale = \"utc\" (hypervisors: KVM, Hyper-V, ENA, vmclock) or \"tai\" (a NIC under ptp4l)";
+            return Err(kind_entry.error(why, fix));
+        }
         let named_by = table.entry("name").unwrap_or(kind_entry);
         if matches!(source.kind, SourceKind::Local { .. }) && tables.len() > 1 {
             let why = "a host that defines time cannot follow other sources";
@@ -112,7 +118,11 @@ fn phc_id(entry: &Entry<'_>) -> Result<PhcId, ConfigError> {
     let digits = text.strip_prefix("/dev/").unwrap_or(text).strip_prefix("ptp").unwrap_or("");
     // Only as the kernel writes it: without a sign and without leading zeros.
     let number = digits.parse().ok().filter(|number: &u32| number.to_string() == digits);
-    number.map(PhcId).ok_or_else(|| entry.error("not a PTP hardware clock", "use its device, such as \"/dev/ptp0\""))
+    number.map(PhcId).ok_or_else(|| {
+        let fix =
+            "use its device, such as \"/dev/ptp0\" (`readlink -f` shows what a link like /dev/ptp_ena stands for)";
+        entry.error("not a PTP hardware clock", fix)
+    })
 }
 
 fn read_host(table: &Table<'_>, key: &str, entry: &Entry<'_>) -> Result<(String, SourceKind), ConfigError> {

@@ -14,8 +14,8 @@ use super::privilege::{Capabilities, Capability};
 
 /// HWTSTAMP_TX_ON.
 const TX_ON: u32 = 1;
-/// Filters that let PTP event messages through, the widest first; the names of ethtool.
-const FILTERS: [&str; 4] = ["all", "ptpv2-event", "ptpv2-l4-event", "ptpv2-l2-event"];
+/// Filters that let PTP event messages through, in the order in which they are tried; the names of ethtool.
+const FILTERS: [&str; 4] = ["ptpv2-event", "ptpv2-l4-event", "ptpv2-l2-event", "all"];
 
 /// What was seen of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,8 @@ fn look_at(name: &str) -> io::Result<Nic> {
 
 /// What would be used of it, and findings about it.
 pub(crate) fn judge(nic: &Nic, held: Capabilities) -> (InterfaceReport, Vec<Finding>) {
-    let obstacles = if nic.caps.hardware() { obstacles(nic, held) } else { Vec::new() };
+    let is_candidate = nic.caps.hardware() && nic.facts.kind != Kind::Bond;
+    let obstacles = if is_candidate { obstacles(nic, held) } else { Vec::new() };
     let mut findings = vec![link(nic)];
     findings.extend(kind(nic));
     findings.push(stamps(nic, held, &obstacles));
@@ -128,14 +129,14 @@ fn obstacles(nic: &Nic, held: Capabilities) -> Vec<(String, &'static str)> {
     obstacles
 }
 
-/// The filter that would be in force: what is, if it does, otherwise the widest that we may set.
+/// The filter that would be in force: what is, if it does, otherwise the first that we may set.
 fn filter_to_use(nic: &Nic, held: Capabilities) -> Option<&'static str> {
     let now = nic.stamps_now.filter(|now| now.tx_type == TX_ON).map(|now| rx_filter_name(now.rx_filter));
     let suffices = now.filter(|now| FILTERS.contains(now));
     suffices.or_else(|| best_known_filter(nic).filter(|_| held.has(Capability::NetAdmin)))
 }
 
-/// The widest that the driver lists; the widest of all if it lists none.
+/// The first that the driver lists; the first of all if it lists none.
 fn best_known_filter(nic: &Nic) -> Option<&'static str> {
     let known = nic.caps.rx_filter_names();
     FILTERS.into_iter().find(|filter| known.is_empty() || known.contains(filter))
@@ -162,15 +163,19 @@ fn kind(nic: &Nic) -> Option<Finding> {
             Some(Finding::note(CHECK, format!("VLAN: its stamps are those of {below}, whose filter it shares")))
         }
         Kind::Bond => {
-            let says = "bond: its stamps are those of the active member, and the PHC changes with it";
-            let fix = "give each member a [[ptp]] of its own where every nanosecond counts";
+            let says = "bond: kernel stamps only, for the NIC's clock changes at failover";
+            let fix = "for hardware stamps give each member a [[ptp]] of its own with transport = \"ethernet\"";
             Some(Finding::note(CHECK, says).fix(fix))
         }
         Kind::Bridge => {
-            let fix = "name a port of the bridge in [[ptp]]";
+            let fix = "name a port of the bridge in [[ptp]] with transport = \"ethernet\", and keep the bridge from taking \
+                       its frames: ebtables -t broute -A BROUTING -p 0x88F7 -j DROP";
             Some(Finding::note(CHECK, "bridge: it has no stamps of a NIC, and queues before its ports").fix(fix))
         }
-        Kind::Other if nic.facts.is_bond_member => Some(Finding::note(CHECK, "member of a bond")),
+        Kind::Other if nic.facts.is_bond_member => {
+            let fix = "use transport = \"ethernet\" on it: what comes by UDP is the bond's";
+            Some(Finding::note(CHECK, "member of a bond").fix(fix))
+        }
         Kind::Other => None,
     }
 }
@@ -252,7 +257,7 @@ fn report(nic: &Nic, held: Capabilities, is_unhindered: bool) -> InterfaceReport
 
 /// The best stamps that would be used.
 fn stamps_word(nic: &Nic, is_unhindered: bool) -> &'static str {
-    if nic.caps.hardware() && is_unhindered {
+    if nic.caps.hardware() && is_unhindered && nic.facts.kind != Kind::Bond {
         "hardware"
     } else if nic.caps.software_rx() && nic.caps.software_tx() {
         "kernel"
@@ -357,7 +362,7 @@ mod tests {
         assert!(stamps.is_some_and(|fix| fix.contains("driver")), "{findings:?}");
         // A driver that lists none may know all.
         let nic = Nic { caps: StampCaps { rx_filters: 0, ..igb().caps }, ..igb() };
-        assert_eq!(judge(&nic, all()).0.would_use, "hardware stamps of /dev/ptp0, filter all");
+        assert_eq!(judge(&nic, all()).0.would_use, "hardware stamps of /dev/ptp0, filter ptpv2-event");
     }
 
     #[test]

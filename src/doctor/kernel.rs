@@ -53,8 +53,8 @@ fn is_ready(socket: &StampSocket, what: PollFlags) -> bool {
 
 fn judge_stamps(seen: &io::Result<Seen>) -> Finding {
     const CHECK: &str = "kernel-stamps";
-    const FIX: &str = "use a kernel with CONFIG_NETWORK_PHY_TIMESTAMPING, not a simulated one; the bound is wider \
-                       until then";
+    const FIX: &str = "use a kernel and drivers that stamp (a simulated one may not), and leave \
+                       net.core.tstamp_allow_data at 1; the bound is wider until then";
     match seen {
         Ok(Seen { rx: true, tx: true, .. }) => Finding::ok(CHECK, "the kernel stamps packets both ways"),
         // The first datagram after the kernel starts stamping may go without: not a fault.

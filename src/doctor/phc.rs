@@ -66,10 +66,19 @@ fn judge_source(clock: &Clock) -> Finding {
     let (says, path) = (words(clock), device(clock.id));
     match clock.stated_error_ns {
         Some(error) => Finding::ok(CHECK, format!("{says}; it states an error of {}", show_ns(error.unsigned_abs())))
-            .fix(format!("use it by [[source]] phc = \"{path}\"")),
-        None => Finding::note(CHECK, format!("{says}; its driver states no error"))
-            .fix(format!("use it by [[source]] phc = \"{path}\" if you can state its error = \"...\"")),
+            .fix(format!("use it by [[source]] phc = \"{path}\", timescale = \"{}\"", timescale_of(clock))),
+        None => Finding::note(CHECK, format!("{says}; its driver states no error")).fix(format!(
+            "use it by [[source]] phc = \"{path}\", timescale = \"{}\" if you can state its error = \"...\"",
+            timescale_of(clock)
+        )),
     }
+}
+
+/// What it shows, as far as its name tells: hypervisors show UTC, NICs what a PTP daemon gives them.
+fn timescale_of(clock: &Clock) -> &'static str {
+    let name = clock.name.as_deref().unwrap_or_default().to_lowercase();
+    let is_hosts = ["kvm", "vmclock", "ena", "hyperv"].iter().any(|host| name.contains(host));
+    if is_hosts { "utc" } else { "tai" }
 }
 
 fn unreadable(clock: &Clock) -> Option<Finding> {

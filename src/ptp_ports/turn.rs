@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use truebound_core::io::{PtpPort, PtpTransmit, TxToken};
 use truebound_core::time::RawTime;
 
-/// A NIC's stamp that takes longer than this does not come any more, ns.
-const STAMP_WAIT_NS: i64 = 10_000_000;
+/// A NIC's stamp that takes longer than this does not come any more, ns. (Switches behind a slow bus take 40 ms.)
+const STAMP_WAIT_NS: i64 = 50_000_000;
 /// Messages that wait for their turn at one NIC; beyond it the newest is not sent.
 const MAX_WAITING: usize = 64;
 
@@ -46,6 +46,11 @@ impl Turn {
         }
         self.busy = None;
         self.waiting.pop_front()
+    }
+
+    /// Who waits though nobody is under way: the one that had its turn went with its port.
+    pub(super) fn stranded(&mut self) -> Option<Box<PtpTransmit>> {
+        if self.busy.is_none() { self.waiting.pop_front() } else { None }
     }
 
     /// The one under way is too late.
@@ -107,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_waited_for_ten_milliseconds() {
+    fn a_stamp_is_waited_for_so_long() {
         let mut turn = Turn::default();
         turn.begin(PtpPort(0), TxToken(1), at(100));
         assert_eq!(turn.overdue(at(99 + STAMP_WAIT_NS)), None);

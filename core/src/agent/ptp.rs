@@ -22,7 +22,7 @@ use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime};
 use crate::units::{to_f64, to_i64};
 
 /// A transmit stamp that takes longer than this does not come any more, ns.
-const STAMP_WAIT_NS: i64 = 20_000_000;
+const STAMP_WAIT_NS: i64 = 100_000_000;
 /// A message that the shell says nothing of for so long was never sent, ns.
 const SEND_WAIT_NS: i64 = NS_PER_S;
 /// PHCs are read at least this often, ns.
