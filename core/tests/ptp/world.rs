@@ -4,9 +4,9 @@
 //! t as well. Hosts do what a shell does: clocks are read against raw time before a message is sent and after a stamp
 //! came, and only then is the stamp handed in.
 
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
