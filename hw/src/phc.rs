@@ -18,7 +18,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime, clock_settime};
 use truebound_client::clock::{MonotonicRaw, RawClock};
 use truebound_core::io::{KernelRate, PhcId};
 use truebound_core::time::{NS_PER_S, PhcTime};
@@ -27,7 +28,7 @@ use crate::sys::device;
 use crate::vmclock::VmClock;
 
 /// Readings of which the narrowest is taken.
-const SAMPLES: u32 = 5;
+const SAMPLES: usize = 5;
 /// How far apart "at one instant" may be, ns: what PTM's own measurements of its way are off by, generously.
 const LATCH_NS: i64 = 50;
 /// Binary digits of a timex frequency below 1 ppm, and of a rate below 1.
@@ -195,16 +196,28 @@ impl Phc {
         Ok(Bracket { before_ns, phc: PhcTime::from_ns(phc_ns), after_ns })
     }
 
-    /// The narrowest of several readings of the driver's.
-    fn read_extended(&self) -> io::Result<Bracket> {
+    /// PTP_SYS_OFFSET_EXTENDED as the driver answers it, ns: raw time, the PHC, raw time. What that is worth is for the
+    /// caller to say.
+    pub fn samples(&self) -> io::Result<[[i64; 3]; SAMPLES]> {
         let mut answer: libc::ptp_sys_offset_extended = device::zeroed();
-        answer.n_samples = SAMPLES;
+        answer.n_samples = u32::try_from(SAMPLES).unwrap_or(1);
         answer.clockid = libc::CLOCK_MONOTONIC_RAW;
         device::clock_ioctl(self.file.as_fd(), &device::OFFSET_EXTENDED, &mut answer)?;
-        narrowest(answer.ts.iter().zip(0..SAMPLES).map(|([before, phc, after], _)| {
-            let (before_ns, after_ns) = (nanoseconds(before), nanoseconds(after).saturating_add(1));
-            Ok(Bracket { before_ns, phc: PhcTime::from_ns(nanoseconds(phc)), after_ns })
+        Ok(std::array::from_fn(|at| answer.ts[at].each_ref().map(nanoseconds)))
+    }
+
+    /// The narrowest of several readings of the driver's.
+    fn read_extended(&self) -> io::Result<Bracket> {
+        narrowest(self.samples()?.into_iter().map(|[before_ns, phc_ns, after_ns]| {
+            Ok(Bracket { before_ns, phc: PhcTime::from_ns(phc_ns), after_ns: after_ns.saturating_add(1) })
         }))
+    }
+
+    /// Sets it.
+    pub fn set_time(&self, time: PhcTime) -> io::Result<()> {
+        let ns = time.as_ns();
+        let time = TimeSpec::new(ns.div_euclid(NS_PER_S), ns.rem_euclid(NS_PER_S));
+        Ok(clock_settime(ClockId::from_raw(self.clock), time)?)
     }
 
     /// Dials a frequency against its own crystal, 2⁻⁴⁰ (not beyond what it can), and gives what the kernel took. That

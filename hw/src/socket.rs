@@ -143,12 +143,6 @@ impl StampSocket {
         sys::send(self.as_fd(), data, to.as_ref(), from.as_ref().map_or(&[], control::PacketInfo::as_words))
     }
 
-    /// Asks for the NIC's stamps too, of every interface that has been made to stamp such packets; false if the kernel
-    /// knows none. The kernel's stamps go on.
-    pub fn ask_hardware(&self) -> bool {
-        enable_stamps(&self.fd, true).1
-    }
-
     /// Receives what is there, up to the batch's capacity, and returns how many; [`io::ErrorKind::WouldBlock`] if
     /// nothing is. Fewer than the capacity does not mean that no more is there. After an error the batch is empty.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {

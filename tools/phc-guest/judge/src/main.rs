@@ -1,16 +1,15 @@
 //! Runs inside the guest. Sets the cards' clocks apart, then judges: one card's clock is true time, and everything else
 //! (an agent's page, other cards' clocks) is held against it.
 //!
-//! It reads the clocks by system calls of its own: an error in the agent's way of reading them would otherwise be in
-//! the truth as well.
+//! With the agent it shares the system call alone. What the answer is worth it works out by itself: an error in the
+//! agent's way of doing so would otherwise be in the truth as well.
 //!
 //! Everything printed is `key=value`, times in ns. A line a second, one `judge-summary:` at the end.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod page;
 mod phc;
 mod samples;
-mod sys;
 mod watch;
 
 use std::io;
@@ -18,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use truebound_core::io::PhcId;
 
 use phc::Phc;
 use watch::{Watch, Watched};
@@ -32,10 +32,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Set a PHC to whole seconds
-    Set { device: PathBuf, seconds: i64 },
+    Set {
+        #[arg(value_parser = phc::device)]
+        device: PhcId,
+        seconds: i64,
+    },
     /// Let a PHC run fast by this many parts per billion
     Freq {
-        device: PathBuf,
+        #[arg(value_parser = phc::device)]
+        device: PhcId,
         #[arg(allow_negative_numbers = true)]
         ppb: i64,
     },
@@ -46,14 +51,14 @@ enum Command {
 #[derive(clap::Args)]
 struct WatchArgs {
     /// The PHC that shows TAI
-    #[arg(long)]
-    truth: PathBuf,
+    #[arg(long, value_parser = phc::device)]
+    truth: PhcId,
     /// An agent's page
     #[arg(long)]
     page: Option<PathBuf>,
     /// Another clock to hold against the truth
     #[arg(long, value_name = "NAME=DEVICE", value_parser = named_device)]
-    phc: Vec<(String, PathBuf)>,
+    phc: Vec<(String, PhcId)>,
     /// How long
     #[arg(long, default_value_t = 30)]
     seconds: u32,
@@ -65,9 +70,9 @@ struct WatchArgs {
     every: u32,
 }
 
-fn named_device(text: &str) -> Result<(String, PathBuf), String> {
+fn named_device(text: &str) -> Result<(String, PhcId), String> {
     let (name, device) = text.split_once('=').ok_or("expected NAME=DEVICE")?;
-    Ok((name.to_owned(), device.into()))
+    Ok((name.to_owned(), phc::device(device)?))
 }
 
 fn main() -> ExitCode {
@@ -82,8 +87,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> io::Result<()> {
     match command {
-        Command::Set { device, seconds } => Phc::open(&device)?.set(seconds),
-        Command::Freq { device, ppb } => Phc::open(&device)?.set_frequency(ppb),
+        Command::Set { device, seconds } => Phc::open(device)?.set(seconds),
+        Command::Freq { device, ppb } => Phc::open(device)?.set_frequency(ppb),
         Command::Watch(args) => watch(args),
     }
 }
@@ -91,9 +96,9 @@ fn run(command: Command) -> io::Result<()> {
 fn watch(args: WatchArgs) -> io::Result<()> {
     let mut others = Vec::new();
     for (name, device) in args.phc {
-        others.push(Watched::new(name, Phc::open(&device)?));
+        others.push(Watched::new(name, Phc::open(device)?));
     }
-    let mut watch = Watch::new(Phc::open(&args.truth)?, others, args.page);
+    let mut watch = Watch::new(Phc::open(args.truth)?, others, args.page);
     watch.run(args.seconds, args.settle, args.every)?;
     println!("judge-summary: {}", watch.summary());
     Ok(())

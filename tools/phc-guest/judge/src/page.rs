@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use truebound_client::bound::RATE_BITS;
 use truebound_client::page::Publication;
-use truebound_client::{Bound, Edges, Interval, Reader};
+use truebound_client::{Edges, Interval, Reader};
 
 use crate::phc::Crossing;
 use crate::samples::{Samples, Shown};
@@ -123,15 +123,7 @@ fn guaranteed_edges(publication: &Publication, at: &Crossing) -> Option<Edges> {
 
 /// Ages like the guaranteed bound, from the same instant.
 fn asserted_edges(publication: &Publication, at: &Crossing) -> Option<Edges> {
-    let asserted = publication.asserted?;
-    let bound = Bound {
-        theta_lo_ns: asserted.theta_lo_ns,
-        theta_hi_ns: asserted.theta_hi_ns,
-        omega_lo: asserted.omega_lo,
-        omega_hi: asserted.omega_hi,
-        ..publication.bound
-    };
-    bound.edges_at(at.raw_ns()).ok()
+    publication.asserted_bound()?.edges_at(at.raw_ns()).ok()
 }
 
 fn excludes(edges: Edges, truth: &Crossing) -> bool {

@@ -1,13 +1,18 @@
 //! A card's clock: set, detuned, read against raw time.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
-use std::path::Path;
 
-use crate::sys;
+use truebound_core::io::PhcId;
+use truebound_core::time::{NS_PER_S, PhcTime};
+use truebound_hw::phc;
 
-pub(crate) struct Phc(File);
+pub(crate) struct Phc(phc::Phc);
+
+/// A device such as /dev/ptp0.
+pub(crate) fn device(text: &str) -> Result<PhcId, String> {
+    let number = text.strip_prefix("/dev/ptp").and_then(|number| number.parse().ok());
+    number.map(PhcId).ok_or_else(|| format!("{text}: expected /dev/ptpN"))
+}
 
 /// A reading of a PHC between two readings of raw time, ns.
 #[derive(Clone, Copy)]
@@ -18,26 +23,24 @@ pub(crate) struct Crossing {
 }
 
 impl Phc {
-    pub(crate) fn open(device: &Path) -> io::Result<Phc> {
-        let file = File::options().read(true).write(true).open(device);
-        Ok(Phc(file.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", device.display())))?))
+    pub(crate) fn open(id: PhcId) -> io::Result<Phc> {
+        let opened = phc::Phc::open(id);
+        opened.map(Phc).map_err(|error| io::Error::new(error.kind(), format!("/dev/ptp{}: {error}", id.0)))
     }
 
     pub(crate) fn set(&self, seconds: i64) -> io::Result<()> {
-        sys::set(self.0.as_fd(), seconds)
+        self.0.set_time(PhcTime::from_ns(seconds * NS_PER_S))
     }
 
     pub(crate) fn set_frequency(&self, ppb: i64) -> io::Result<()> {
-        sys::set_frequency(self.0.as_fd(), ppb)
+        // A rate is in 2⁻⁴⁰; rounded up, it is cut to the same frequency in the kernel's units.
+        let rate = (i128::from(ppb) << 40) / i128::from(NS_PER_S) + 1;
+        self.0.set_rate(i64::try_from(rate).unwrap_or(i64::MAX)).map(drop)
     }
 
     /// The tightest of a few.
     pub(crate) fn against_raw(&self) -> io::Result<Crossing> {
-        let crossings = sys::read_against_raw(self.0.as_fd())?.map(|[before_ns, phc_ns, after_ns]| Crossing {
-            phc_ns,
-            before_ns,
-            after_ns,
-        });
+        let crossings = self.0.samples()?.map(|[before_ns, phc_ns, after_ns]| Crossing { phc_ns, before_ns, after_ns });
         Ok(crossings.into_iter().min_by_key(Crossing::window_ns).expect("there are five"))
     }
 }
