@@ -434,18 +434,8 @@ fn hint(transport: PtpTransport, error: &io::Error) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::turn::tests::{at, message};
     use super::*;
-
-    fn message(port: u16, token: u64) -> Box<PtpTransmit> {
-        let mut data = vec![0; 44];
-        data[30] = u8::try_from(token).expect("small");
-        let (port, channel, token) = (PtpPort(port), PtpChannel::Event, TxToken(token));
-        Box::new(PtpTransmit { port, channel, is_link_local: false, data, token })
-    }
-
-    fn at(ns: i64) -> RawTime {
-        RawTime::from_ns(ns)
-    }
 
     /// Runs `test` in a network namespace of its own, where `lo` is down. Skipped where that is not permitted, or nobody
     /// could set it up.

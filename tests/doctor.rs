@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+mod scratch;
+
+use scratch::Scratch;
+
 const TRUEBOUND: &str = env!("CARGO_BIN_EXE_truebound");
 /// How long a daemon may take to come up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,38 +31,6 @@ for end in tbd0 tbd1; do for i in $(seq 5000); do ! ip link show $end | grep -q 
 const UNPLUGGED: &str = "ip link set tbd1 down
 for i in $(seq 5000); do ip link show tbd0 | grep -q 'state UP' || break; done
 ";
-
-/// A directory that goes away. Everybody may enter it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("truebound-doctor-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).expect("a scratch directory");
-        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).expect("ours");
-        Scratch(dir)
-    }
-
-    /// The program under another name, where everybody may run it.
-    fn program(&self, name: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::copy(TRUEBOUND, &path).expect("a copy");
-        path
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("a scratch file");
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A child that goes away.
 struct Process(Child);
@@ -144,6 +116,13 @@ fn worst_here(diagnosis: &Value) -> usize {
     here.map(|finding| severity(&finding["verdict"])).max().unwrap_or(0)
 }
 
+/// The program under another name, where everybody may run it.
+fn program(scratch: &Scratch, name: &str) -> PathBuf {
+    let path = scratch.0.join(name);
+    std::fs::copy(TRUEBOUND, &path).expect("a copy");
+    path
+}
+
 #[test]
 fn on_lo_everything_that_lo_can_do_is_used() {
     if skips("on_lo_everything_that_lo_can_do_is_used") {
@@ -211,7 +190,7 @@ fn without_privileges_what_is_hindered_is_named_with_its_fix() {
         &["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     };
     let mut command = namespace(WITH_LOOPBACK);
-    command.args(nobody).arg(scratch.program("truebound")).args(["doctor", "lo"]).args(NO_AGENT);
+    command.args(nobody).arg(program(&scratch, "truebound")).args(["doctor", "lo"]).args(NO_AGENT);
     let value = diagnosis(&command.output().expect("it runs"));
     assert_eq!(value["verdict"], "degraded");
     let ports = finding(&value, "low-ports");
@@ -289,7 +268,7 @@ fn whatever_is_called_chronyd_and_has_its_port_is_a_rival() {
         "rival.toml",
         "[[source]]\nlocal = true\n[server]\nenabled = true\nlisten = [\"0.0.0.0:123\"]\nallow = [\"all\"]\n",
     );
-    let (program, dir) = (scratch.program("chronyd"), scratch.0.join("run"));
+    let (program, dir) = (program(&scratch, "chronyd"), scratch.0.join("run"));
     let [program, config, dir] = [&program, &config, &dir].map(|path| path.to_str().expect("a plain path"));
     assert_is_told_of_chronyd(&mut start_alone(&[program, "run", "--config", config, "--runtime-dir", dir]));
 }

@@ -73,19 +73,21 @@ impl Turn {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use truebound_core::io::PtpChannel;
 
     use super::*;
 
-    fn message(port: u16, token: u64) -> Box<PtpTransmit> {
+    /// An event message of a port.
+    pub(in super::super) fn message(port: u16, token: u64) -> Box<PtpTransmit> {
         let mut data = vec![0; 44];
         data[30] = u8::try_from(token).expect("small");
         let (port, channel, token) = (PtpPort(port), PtpChannel::Event, TxToken(token));
         Box::new(PtpTransmit { port, channel, is_link_local: false, data, token })
     }
 
-    fn at(ns: i64) -> RawTime {
+    /// Raw time.
+    pub(in super::super) fn at(ns: i64) -> RawTime {
         RawTime::from_ns(ns)
     }
 
