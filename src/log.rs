@@ -68,6 +68,7 @@ fn words(event: &Event) -> String {
         | Event::UtcOffset { .. } => ptp_words(event),
         Event::Unresolved { name } => format!("level=warn event=unresolved name={name}"),
         Event::PhcStepped { phc, ns } => format!("level=info event=phc-stepped phc={} by_ns={ns}", phc.0),
+        Event::Foretold { what } => format!("level=warn event=vm-disruption-foretold what={}", what.name()),
         Event::Stepped { ns } => format!("level=info event=stepped by_ns={ns}"),
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use truebound_client::host::HostIdentity;
 use truebound_client::page::Publication;
 use truebound_client::{Publisher, Reason, Status, VirtualClock};
 use truebound_core::Agent;
@@ -504,7 +505,7 @@ fn virtual_clock_at(origin: RawTime, config: &VirtualClockConfig) -> VirtualCloc
 fn open_page(config: &Config, virtual_clock: Option<VirtualClock>) -> Result<Publisher, StartError> {
     let dir = &config.agent.runtime_dir;
     std::fs::create_dir_all(dir).map_err(|error| StartError::Path(dir.clone(), error))?;
-    Ok(Publisher::open(&dir.join("bound"), virtual_clock)?)
+    Ok(Publisher::open(&dir.join("bound"), virtual_clock, &HostIdentity::here(None))?)
 }
 
 /// Does the page of the previous run still hold a bound under the assumptions and settings of this one?

@@ -24,21 +24,32 @@
 
 pub mod bound;
 pub mod clock;
+pub mod host;
 pub mod interval;
+pub mod lease;
+pub mod once;
+pub mod oracle;
+pub mod order;
 pub mod page;
 #[cfg(all(feature = "publish", not(loom)))]
 mod publish;
 #[cfg(not(loom))]
 pub mod reader;
+pub mod source;
 pub mod status;
 mod sys;
+pub mod tick;
+pub mod token;
+pub mod wait;
 
 pub use bound::{Bound, Edges};
 pub use clock::{MonotonicRaw, RawClock, VirtualClock};
-pub use interval::{Interval, Unavailable};
+pub use interval::{Interval, Order, Span, Unavailable};
 #[cfg(not(loom))]
 pub use reader::{OpenError, Reader};
+pub use source::TimeSource;
 pub use status::{Reason, Status};
+pub use tick::{Elapsed, Tick};
 
 #[cfg(all(feature = "publish", not(loom)))]
 pub use publish::{PublishError, Publisher};

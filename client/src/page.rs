@@ -20,6 +20,7 @@
 
 use crate::bound::Bound;
 use crate::clock::ClockKind;
+use crate::host::{Foretold, VmMark};
 use crate::status::{Reason, Status};
 
 #[cfg(loom)]
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// First word of every page: the bytes `TRUBOUND` on a little-endian host.
 pub const MAGIC: u64 = u64::from_ne_bytes(*b"TRUBOUND");
 /// Version of this layout.
-pub const LAYOUT_VERSION: u64 = 1;
+pub const LAYOUT_VERSION: u64 = 2;
 /// Size of the page in 64-bit words.
 pub const PAGE_WORDS: usize = 512;
 /// Size of the page in bytes.
@@ -53,6 +54,10 @@ pub mod header {
     pub const CLOCK: usize = 5;
     /// Six words: parameters of a virtual clock.
     pub const VIRTUAL_CLOCK: usize = 6;
+    /// Inode of the agent's time namespace; 0: the kernel has none.
+    pub const TIME_NAMESPACE: usize = 12;
+    /// Eight words: path of the hypervisor's page that the agent watches, zero padded; all zero: none.
+    pub const VMCLOCK: usize = 13;
 }
 
 const SLOT_START: usize = 64;
@@ -69,7 +74,7 @@ mod slot {
     pub(super) const BOUND: usize = 2; // ten words
     pub(super) const UTC_OFFSETS: usize = 12;
     pub(super) const UTC_CHANGE_AT: usize = 13;
-    // 14 is kept for a VM-clock disruption marker; 15 is reserved, still hot
+    pub(super) const VM_MARK: usize = 14; // two words
     pub(super) const WANDER: usize = 16;
     pub(super) const PHASE_NOISE: usize = 17;
     pub(super) const SPREAD: usize = 18;
@@ -147,6 +152,10 @@ pub struct Publication {
     pub clocksource: [u8; 16],
     /// CLOCK_BOOTTIME − CLOCK_MONOTONIC when this was published, ns.
     pub suspended_ns: i64,
+    /// The hypervisor's mark when this was published, if the agent watches its page; else zero.
+    pub vm_mark: VmMark,
+    /// A disruption that the hypervisor foretells.
+    pub foretold: Foretold,
     /// TAI instant at which the leap table expires, ns.
     pub leap_expiry_ns: i64,
     /// The asserted region, where one exists.
@@ -181,6 +190,20 @@ impl Hot {
 
     pub(crate) fn epoch(self) -> u64 {
         self.0[slot::EPOCH]
+    }
+
+    #[inline]
+    pub(crate) fn vm_mark(&self) -> VmMark {
+        VmMark { disruption_marker: self.0[slot::VM_MARK], generation: self.0[slot::VM_MARK + 1] }
+    }
+
+    /// Numbers above those known mean what the last known one does.
+    fn foretold(self) -> Foretold {
+        match self.0[slot::STATUS].to_ne_bytes()[1] {
+            0 => Foretold::Nothing,
+            1 => Foretold::Soon,
+            _ => Foretold::Imminent,
+        }
     }
 
     #[inline]
@@ -351,6 +374,8 @@ fn decode(hot: Hot, words: &[u64; SLOT_WORDS]) -> Option<Publication> {
         omega_limit: signed(slot::OMEGA_LIMIT),
         clocksource,
         suspended_ns: signed(slot::SUSPENDED),
+        vm_mark: hot.vm_mark(),
+        foretold: hot.foretold(),
         leap_expiry_ns: signed(slot::LEAP_EXPIRY),
         asserted: (words[slot::ASSERTED + 4] == 1).then_some(asserted),
         estimate_theta_ns: signed(slot::ESTIMATE),
@@ -362,7 +387,7 @@ fn decode(hot: Hot, words: &[u64; SLOT_WORDS]) -> Option<Publication> {
     })
 }
 
-fn copy_out(words: &[u64], bytes: &mut [u8]) {
+pub(crate) fn copy_out(words: &[u64], bytes: &mut [u8]) {
     for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&word.to_ne_bytes());
     }
@@ -372,7 +397,8 @@ fn copy_out(words: &[u64], bytes: &mut [u8]) {
 fn encode(publication: &Publication) -> [u64; SLOT_WORDS] {
     let mut words = [0u64; SLOT_WORDS];
     let [r0, r1] = (publication.reason as u16).to_ne_bytes();
-    words[slot::STATUS] = u64::from_ne_bytes([publication.status as u8, 0, r0, r1, 0, 0, 0, 0]);
+    words[slot::STATUS] =
+        u64::from_ne_bytes([publication.status as u8, publication.foretold as u8, r0, r1, 0, 0, 0, 0]);
     words[slot::EPOCH] = publication.epoch;
     let bound = &publication.bound;
     let bound_words = [
@@ -395,6 +421,8 @@ fn encode(publication: &Publication) -> [u64; SLOT_WORDS] {
     words[slot::SPREAD] = publication.spread.cast_unsigned();
     words[slot::OMEGA_LIMIT] = publication.omega_limit.cast_unsigned();
     copy_in(&publication.clocksource, &mut words[slot::CLOCKSOURCE..slot::CLOCKSOURCE + 2]);
+    words[slot::VM_MARK] = publication.vm_mark.disruption_marker;
+    words[slot::VM_MARK + 1] = publication.vm_mark.generation;
     words[slot::SUSPENDED] = publication.suspended_ns.cast_unsigned();
     words[slot::LEAP_EXPIRY] = publication.leap_expiry_ns.cast_unsigned();
     if let Some(asserted) = publication.asserted {
@@ -419,8 +447,7 @@ fn pair(first: u32, second: u32) -> u64 {
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
-#[cfg(feature = "publish")]
-fn copy_in(bytes: &[u8], words: &mut [u64]) {
+pub(crate) fn copy_in(bytes: &[u8], words: &mut [u64]) {
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         let mut eight = [0; 8];
         eight.copy_from_slice(chunk);

@@ -11,9 +11,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::clock::{ClockKind, VirtualClock};
+use crate::host::{HostIdentity, path_words};
 use crate::page::{LAYOUT_VERSION, MAGIC, PAGE_BYTES, Page, Publication, header};
-use crate::reader::{boot_id, open_at_once};
-use crate::sys::Mapping;
+use crate::reader::boot_id;
+use crate::sys::{Mapping, open_at_once};
 
 /// Why the page cannot be published.
 #[derive(Debug)]
@@ -53,10 +54,11 @@ impl Publisher {
     ///
     /// # Errors
     /// [`PublishError`]: no permission, or another agent.
-    pub fn open(path: &Path, virtual_clock: Option<VirtualClock>) -> Result<Self, PublishError> {
+    pub fn open(path: &Path, virtual_clock: Option<VirtualClock>, host: &HostIdentity) -> Result<Self, PublishError> {
         let lock = take_lock(&path.with_extension("lock"))?;
         let failed = |error| PublishError::Io(path.to_owned(), error);
-        let identity = identity(boot_id().map_err(failed)?, virtual_clock);
+        let identity = identity(boot_id().map_err(failed)?, virtual_clock, host)
+            .ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidInput, "the vmclock's path is too long")))?;
         if !is_usable(path, &identity) {
             retire(path).map_err(failed)?;
             create(path, &identity).map_err(failed)?;
@@ -82,7 +84,8 @@ impl Publisher {
 }
 
 /// The words of the header that must never change under a reader: index and value.
-fn identity(boot: [u64; 2], virtual_clock: Option<VirtualClock>) -> Vec<(usize, u64)> {
+/// `None`: a path does not fit.
+fn identity(boot: [u64; 2], virtual_clock: Option<VirtualClock>, host: &HostIdentity) -> Option<Vec<(usize, u64)>> {
     let kind = if virtual_clock.is_some() { ClockKind::Virtual } else { ClockKind::MonotonicRaw };
     let parameters = virtual_clock.map_or([0; 6], VirtualClock::to_words);
     let mut words = vec![
@@ -91,9 +94,11 @@ fn identity(boot: [u64; 2], virtual_clock: Option<VirtualClock>) -> Vec<(usize, 
         (header::BOOT_ID, boot[0]),
         (header::BOOT_ID + 1, boot[1]),
         (header::CLOCK, kind as u64),
+        (header::TIME_NAMESPACE, host.time_namespace),
     ];
     words.extend((header::VIRTUAL_CLOCK..).zip(parameters.map(i64::cast_unsigned)));
-    words
+    words.extend((header::VMCLOCK..).zip(path_words(host.vmclock.as_deref().unwrap_or(Path::new("")))?));
+    Some(words)
 }
 
 fn take_lock(path: &Path) -> Result<File, PublishError> {

@@ -108,6 +108,7 @@ reasons! {
     16 Restarted "restarted" "the agent restarted; the bound of the previous run still ages";
     19 UnknownClocksource "unknown-clocksource" "the kernel's clocksource is not the TSC or the ARM counter, and no oscillator is stated for it";
     20 AssertedOnly "asserted-only" "no source can prove an interval; what holds by the operator's word is published beside";
+    21 VmMoved "vm-moved" "the hypervisor paused, moved or restored this VM: raw time may have jumped";
     18 FrequencyAudit "frequency-audit" "the estimated frequency left the proved interval";
 }
 

@@ -5,6 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::PathBuf;
 
+use truebound_client::host::{Foretold, HostIdentity, VmMark};
 use truebound_client::page::{Publication, UtcOffset};
 use truebound_client::{Bound, MonotonicRaw, Publisher, RawClock, Reader, Reason, Status};
 
@@ -55,7 +56,7 @@ impl World {
     fn new(name: &str) -> World {
         let dir = std::env::temp_dir().join(format!("truebound-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("the temporary directory is writable");
-        let publisher = Publisher::open(&dir.join("bound"), None).expect("a fresh page");
+        let publisher = Publisher::open(&dir.join("bound"), None, &HostIdentity::here(None)).expect("a fresh page");
         publisher.publish(&publication());
         let reader = Reader::open(dir.join("bound")).expect("just published");
         World { dir, publisher, reader }
@@ -94,6 +95,8 @@ fn publication() -> Publication {
         omega_limit: 0,
         clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0",
         suspended_ns: 0,
+        vm_mark: VmMark::default(),
+        foretold: Foretold::Nothing,
         leap_expiry_ns: 0,
         asserted: None,
         estimate_theta_ns: 0,

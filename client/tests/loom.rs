@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
 use loom::thread;
+use truebound_client::host::{Foretold, VmMark};
 use truebound_client::page::{Page, Publication, UtcOffset};
 use truebound_client::{Bound, Reason, Status};
 
@@ -28,6 +29,8 @@ fn publication(n: u64) -> Publication {
         omega_limit: 0,
         clocksource: [0; 16],
         suspended_ns: 0,
+        vm_mark: VmMark::default(),
+        foretold: Foretold::Nothing,
         leap_expiry_ns: 0,
         asserted: None,
         estimate_theta_ns: 0,

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use truebound_client::bound::RATE_BITS;
+use truebound_client::host::{Foretold, HostIdentity, VmMark};
 use truebound_client::page::{Asserted, PAGE_BYTES, PAGE_WORDS, Publication, UtcOffset, header};
 use truebound_client::{
     Bound, MonotonicRaw, OpenError, PublishError, Publisher, RawClock, Reader, Reason, Status, Unavailable,
@@ -34,7 +35,7 @@ impl Dir {
     }
 
     fn publisher(&self) -> Publisher {
-        Publisher::open(&self.page(), None).expect("nobody else publishes here")
+        Publisher::open(&self.page(), None, &HostIdentity::here(None)).expect("nobody else publishes here")
     }
 
     /// A page with one publication.
@@ -80,6 +81,8 @@ fn distinct() -> Publication {
         omega_limit: 1_014,
         clocksource: *b"arch_sys_counter",
         suspended_ns: -1_015,
+        vm_mark: VmMark { disruption_marker: 1_016, generation: 1_017 },
+        foretold: Foretold::Soon,
         leap_expiry_ns: 1_016,
         asserted: Some(Asserted { theta_lo_ns: -1_017, theta_hi_ns: 1_018, omega_lo: -1_019, omega_hi: 1_020 }),
         estimate_theta_ns: -1_021,
@@ -194,7 +197,8 @@ fn every_field_round_trips() {
 #[test]
 fn a_read_is_the_aged_bound_in_utc() {
     let dir = Dir::new();
-    let publisher = Publisher::open(&dir.page(), Some(frozen(5_000 * S))).expect("a fresh page");
+    let publisher =
+        Publisher::open(&dir.page(), Some(frozen(5_000 * S)), &HostIdentity::here(None)).expect("a fresh page");
     let reader = Reader::open_virtual(dir.page()).expect("a virtual page");
     assert_eq!(reader.clock(), &frozen(5_000 * S));
     let bound = Bound { t_ref_ns: 4_990 * S, omega_lo: 0, omega_hi: (1 << RATE_BITS) / 1_000_000, ..locked().bound };
@@ -233,7 +237,7 @@ fn a_read_by_this_hosts_clock_lies_between_two_readings_of_it() {
 fn utc_offsets_around_a_change() {
     let dir = Dir::new();
     let now = 1_000 * S;
-    let publisher = Publisher::open(&dir.page(), Some(frozen(now))).expect("a fresh page");
+    let publisher = Publisher::open(&dir.page(), Some(frozen(now)), &HostIdentity::here(None)).expect("a fresh page");
     let reader = Reader::open_virtual(dir.page()).expect("a virtual page");
     // True time (TAI) is somewhere in [now − 500, now + 701].
     let offsets = |after_s, change_at_ns| {
@@ -325,11 +329,13 @@ fn foreign_headers_are_refused_by_name() {
         error
     };
     assert!(matches!(with(header::MAGIC, 0), OpenError::NotAPage(_)));
-    assert!(matches!(with(header::VERSION, 2), OpenError::LayoutVersion(_, 2)));
+    assert!(matches!(with(header::VERSION, 1), OpenError::LayoutVersion(_, 1)));
+    assert!(matches!(with(header::VERSION, 3), OpenError::LayoutVersion(_, 3)));
     assert!(matches!(with(header::BOOT_ID, 1), OpenError::OtherBoot(_)));
     assert!(matches!(with(header::BOOT_ID + 1, 1), OpenError::OtherBoot(_)));
     assert!(matches!(with(header::CLOCK, 2), OpenError::OtherClock(_)));
     assert!(matches!(with(header::CLOCK, 3), OpenError::OtherClock(_)));
+    assert!(matches!(with(header::TIME_NAMESPACE, 4), OpenError::OtherTimeNamespace(_)));
 }
 
 #[test]
@@ -337,7 +343,7 @@ fn a_reader_with_another_clock_is_refused() {
     let dir = Dir::new();
     drop(dir.published(&locked()));
     assert!(matches!(Reader::open_virtual(dir.page()), Err(OpenError::OtherClock(_))));
-    drop(Publisher::open(&dir.page(), Some(frozen(1))).expect("nobody else publishes here"));
+    drop(Publisher::open(&dir.page(), Some(frozen(1)), &HostIdentity::here(None)).expect("nobody else publishes here"));
     assert!(matches!(dir.open_error(), OpenError::OtherClock(_)));
     assert!(Reader::open_virtual(dir.page()).is_ok());
 }
@@ -381,7 +387,7 @@ fn an_unknown_status_is_malformed_and_an_unknown_reason_is_unknown() {
 fn a_bound_ends_at_void_after_and_starts_at_its_reference() {
     let dir = Dir::new();
     let now = 1_000 * S;
-    let publisher = Publisher::open(&dir.page(), Some(frozen(now))).expect("a fresh page");
+    let publisher = Publisher::open(&dir.page(), Some(frozen(now)), &HostIdentity::here(None)).expect("a fresh page");
     let reader = Reader::open_virtual(dir.page()).expect("a virtual page");
     let read = |t_ref_ns, void_after_ns| {
         publisher.publish(&Publication { bound: Bound { t_ref_ns, void_after_ns, ..locked().bound }, ..locked() });
@@ -399,9 +405,12 @@ fn a_bound_ends_at_void_after_and_starts_at_its_reference() {
 fn a_second_writer_is_refused_until_the_first_is_gone() {
     let dir = Dir::new();
     let first = dir.publisher();
-    assert!(matches!(Publisher::open(&dir.page(), None), Err(PublishError::AnotherWriter(_))));
+    assert!(matches!(
+        Publisher::open(&dir.page(), None, &HostIdentity::here(None)),
+        Err(PublishError::AnotherWriter(_))
+    ));
     drop(first);
-    assert!(Publisher::open(&dir.page(), None).is_ok());
+    assert!(Publisher::open(&dir.page(), None, &HostIdentity::here(None)).is_ok());
 }
 
 #[test]
@@ -432,7 +441,8 @@ fn an_open_reader_never_ages_a_bound_by_another_clock() {
     let raw = Reader::open(dir.page()).expect("just published");
     let mut virtual_readers = Vec::new();
     for at_ns in [S, 2 * S] {
-        let publisher = Publisher::open(&dir.page(), Some(frozen(at_ns))).expect("nobody else publishes here");
+        let publisher = Publisher::open(&dir.page(), Some(frozen(at_ns)), &HostIdentity::here(None))
+            .expect("nobody else publishes here");
         assert_eq!(publisher.last(), None, "another clock's bound is no bound");
         publisher.publish(&locked());
         virtual_readers.push(Reader::open_virtual(dir.page()).expect("just published"));
@@ -487,7 +497,7 @@ fn child_that_publishes_until_it_is_killed() {
     let Some(path) = std::env::var_os(ROLE) else {
         return;
     };
-    let publisher = Publisher::open(Path::new(&path), None).expect("the last child is dead");
+    let publisher = Publisher::open(Path::new(&path), None, &HostIdentity::here(None)).expect("the last child is dead");
     let first = publisher.last().map_or(1, |last| last.bound.t_ref_ns + 1);
     for n in first.. {
         publisher.publish(&numbered(n));
@@ -611,6 +621,9 @@ fn bytes_of(publication: &Publication, field: &str) -> Vec<u8> {
         "spread" => signed(publication.spread),
         "omega_limit" => signed(publication.omega_limit),
         "clocksource" => publication.clocksource.to_vec(),
+        "foretold" => vec![publication.foretold as u8],
+        "vm_marker" => publication.vm_mark.disruption_marker.to_ne_bytes().to_vec(),
+        "vm_generation" => publication.vm_mark.generation.to_ne_bytes().to_vec(),
         "suspended" => signed(publication.suspended_ns),
         "leap_expiry" => signed(publication.leap_expiry_ns),
         "asserted_theta_lo" => signed(asserted.theta_lo_ns),
@@ -634,7 +647,8 @@ fn bytes_of(publication: &Publication, field: &str) -> Vec<u8> {
 fn the_document_describes_every_byte() {
     let dir = Dir::new();
     let clock = VirtualClock { origin_ns: 11, offset_ns: 12, freq: 13, wander: 14, period_ns: 15, phase_ns: 16 };
-    let publisher = Publisher::open(&dir.page(), Some(clock)).expect("a fresh page");
+    let host = HostIdentity { time_namespace: 17, vmclock: Some("/dev/vmclock0".into()) };
+    let publisher = Publisher::open(&dir.page(), Some(clock), &host).expect("a fresh page");
     (0..3).for_each(|_| publisher.publish(&distinct()));
     let mut page = std::fs::read(dir.page()).expect("there");
     assert_eq!(page.len(), PAGE_WORDS * 8);
@@ -651,11 +665,13 @@ fn the_document_describes_every_byte() {
     for (offset, length, name) in rows("## Header").into_iter().filter(|(_, _, name)| name != "reserved") {
         let expected = match name.as_str() {
             "magic" => b"TRUBOUND".to_vec(),
-            "version" => words(&[1]),
+            "version" => words(&[2]),
             "generation" => words(&[3]),
             "boot_id" => boot_id(),
             "clock" => words(&[2]),
             "virtual_clock" => words(&[11, 12, 13, 14, 15, 16]),
+            "time_namespace" => words(&[17]),
+            "vmclock" => b"/dev/vmclock0".iter().copied().chain([0; 51]).collect(),
             other => panic!("PAGE.md has a row `{other}` that this test does not know"),
         };
         take(offset, length, &name, expected);

@@ -493,6 +493,11 @@ impl Agent {
             None => return self.synthesise(),
             Some(before) if before.clocksource != host.clocksource => Reason::ClocksourceChanged,
             Some(before) if before.suspended_ns != host.suspended_ns => Reason::Suspended,
+            Some(before) if before.vm_mark != host.vm_mark => Reason::VmMoved,
+            Some(before) if before.foretold != host.foretold => {
+                self.events.push(Event::Foretold { what: host.foretold });
+                return self.publish();
+            }
             _ => return,
         };
         self.disrupted(reason);
@@ -707,6 +712,8 @@ impl Agent {
             omega_limit: oscillator.freq_limit.to_rate_up(),
             clocksource: host.clocksource,
             suspended_ns: host.suspended_ns,
+            vm_mark: host.vm_mark,
+            foretold: host.foretold,
             leap_expiry_ns: self.settings.leap.expiry().as_ns(),
             asserted: asserted_beside(bound, asserted),
             estimate_theta_ns: theta_ns,

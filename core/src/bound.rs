@@ -12,6 +12,7 @@
 //! the epoch changes.
 
 use truebound_client::bound::{Bound, Edges, RATE_BITS, WANDER_BITS};
+use truebound_client::tick::PHASE_TANGENT_NS;
 
 use crate::region::Region;
 use crate::settings::{BoundSettings, Oscillator};
@@ -19,7 +20,8 @@ use crate::time::RawTime;
 use crate::units::{FreqError, half_wander, to_f64, to_i64};
 
 /// Δ₀ of the tangent under which J√h is folded, s: J of the default class gives 2 ns and 0.12 ppm.
-const PHASE_TANGENT_S: f64 = 1.0 / 64.0;
+#[expect(clippy::cast_precision_loss, reason = "a small number")]
+const PHASE_TANGENT_S: f64 = PHASE_TANGENT_NS as f64 / 1e9;
 
 /// The bound's parts, for status and reports; they sum to the half-width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 
+use truebound_client::host::Foretold;
 use truebound_client::{Reason, Status};
 
 use crate::association::ptp::PtpVote;
@@ -138,6 +139,11 @@ pub enum Event {
         phc: PhcId,
         /// By how much, ns.
         ns: i64,
+    },
+    /// The hypervisor foretells a disruption, or takes it back.
+    Foretold {
+        /// Now.
+        what: Foretold,
     },
     /// The disciplined clock was stepped.
     Stepped {

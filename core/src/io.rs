@@ -3,6 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use truebound_client::bound::Bound;
+use truebound_client::host::{Foretold, VmMark};
 use truebound_client::page::Publication;
 
 use crate::event::Event;
@@ -144,6 +145,10 @@ pub struct HostState {
     pub clocksource: [u8; 16],
     /// CLOCK_BOOTTIME − CLOCK_MONOTONIC: time spent suspended, ns.
     pub suspended_ns: i64,
+    /// The hypervisor's mark, if its page is watched; else zero.
+    pub vm_mark: VmMark,
+    /// What the hypervisor foretells.
+    pub foretold: Foretold,
 }
 
 /// A datagram with its stamps.

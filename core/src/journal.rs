@@ -7,6 +7,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use truebound_client::bound::Bound;
+use truebound_client::host::{Foretold, VmMark};
 
 use crate::io::{
     AssociationId, Control, CrossReading, HardwareStamp, HostState, Input, KernelRate, Output, PhcId, PhcReading,
@@ -15,7 +16,7 @@ use crate::io::{
 use crate::settings::{FNV_OFFSET, fnv1a};
 use crate::time::{PhcTime, RawTime, RealTime};
 
-const MAGIC: [u8; 4] = *b"TBJ3";
+const MAGIC: [u8; 4] = *b"TBJ4";
 
 /// What a journal begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,6 +253,9 @@ impl Writer {
                 self.head(5, now);
                 self.bytes.extend(host.clocksource);
                 self.i64(host.suspended_ns);
+                self.u64(host.vm_mark.disruption_marker);
+                self.u64(host.vm_mark.generation);
+                self.u64(host.foretold as u64);
             }
             Input::Resolved { source, addresses } => {
                 self.head(6, now);
@@ -453,7 +457,7 @@ impl<'a> Reader<'a> {
             2 => OwnedInput::Sent(TxToken(self.u64()?), self.time()?, self.time()?, self.stamp()?, self.hardware()?),
             3 => OwnedInput::Unsent(TxToken(self.u64()?)),
             4 => OwnedInput::CrossStamped(self.reading()?),
-            5 => OwnedInput::Host(HostState { clocksource: self.array()?, suspended_ns: self.i64()? }),
+            5 => OwnedInput::Host(self.host()?),
             6 => {
                 let source = u32::try_from(self.u64()?).ok()?;
                 let count = self.u64()?;
@@ -487,6 +491,20 @@ impl<'a> Reader<'a> {
         let (first, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;
         Some(*first)
+    }
+
+    fn host(&mut self) -> Option<HostState> {
+        Some(HostState {
+            clocksource: self.array()?,
+            suspended_ns: self.i64()?,
+            vm_mark: VmMark { disruption_marker: self.u64()?, generation: self.u64()? },
+            foretold: match self.u64()? {
+                0 => Foretold::Nothing,
+                1 => Foretold::Soon,
+                2 => Foretold::Imminent,
+                _ => return None,
+            },
+        })
     }
 
     fn u64(&mut self) -> Option<u64> {
@@ -650,7 +668,12 @@ mod tests {
                 rate: KernelRate::Steady { ppb: -83_333_000 },
                 was_set: true,
             }),
-            OwnedInput::Host(HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", suspended_ns: 4 }),
+            OwnedInput::Host(HostState {
+                clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0",
+                suspended_ns: 4,
+                vm_mark: VmMark { disruption_marker: 5, generation: 6 },
+                foretold: Foretold::Soon,
+            }),
             OwnedInput::Resolved(
                 2,
                 vec![

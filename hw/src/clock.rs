@@ -4,8 +4,7 @@
 //! CLOCK_REALTIME, so the core needs to know what that clock showed when: [`HostClock::cross`] reads RAW, REALTIME, RAW
 //! a few times, keeps the narrowest triple and adds what the kernel says of REALTIME's rate and of anybody setting it.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -15,6 +14,8 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use truebound_client::bound::RATE_BITS;
 use truebound_client::clock::{MonotonicRaw, RawClock, VirtualClock};
+use truebound_client::host::ClocksourceFile;
+pub use truebound_client::tick::SUSPEND_RESOLUTION_NS;
 use truebound_core::io::{CrossReading, HostState, KernelRate, PhcReading};
 use truebound_core::time::{NS_PER_S, RawTime, RealTime};
 
@@ -25,14 +26,10 @@ use crate::sys;
 const MAX_TRIES: usize = 4;
 /// A triple this much wider than the best of late is good enough, ns: a fourth of what one vDSO call costs.
 const GOOD_ENOUGH_NS: i64 = 10;
-/// A host does not suspend and resume within this, ns; reading two clocks is far better than this. Values of
-/// [`HostClock::suspended_ns`] that differ by less, read by different processes, say the same.
-pub const SUSPEND_RESOLUTION_NS: i64 = 1_000_000;
 /// Microseconds per tick when the kernel runs CLOCK_REALTIME at its nominal rate.
 const NOMINAL_TICK_US: i64 = 10_000;
 /// One microsecond per tick is 100 ppm.
 const PPB_PER_TICK_US: i64 = 100_000;
-const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
 /// Reads the clocks of this host. What the kernel lacks is absent from the readings.
 #[derive(Debug)]
@@ -101,7 +98,7 @@ impl HostClock {
     /// What the host is, as far as raw time depends on it.
     #[must_use]
     pub fn host_state(&self) -> HostState {
-        HostState { clocksource: read_clocksource(), suspended_ns: self.suspended_ns() }
+        HostState { clocksource: read_clocksource(), suspended_ns: self.suspended_ns(), ..HostState::default() }
     }
 
     /// CLOCK_BOOTTIME − CLOCK_MONOTONIC, ns: time spent suspended. 0 for ever if the kernel lacks CLOCK_BOOTTIME.
@@ -280,23 +277,9 @@ impl StepWatch {
     }
 }
 
-/// The kernel's clocksource, zero padded; empty if it cannot be read. Of a name too long the first and the last eight
-/// bytes: `hyperv_clocksource_tsc_page` and `hyperv_clocksource_msr` differ at the end.
+/// The kernel's clocksource; empty if it cannot be read.
 fn read_clocksource() -> [u8; 16] {
-    let mut bytes = [0; 64];
-    let read = File::open(CLOCKSOURCE).and_then(|mut file| file.read(&mut bytes)).unwrap_or(0);
-    sixteen_bytes(bytes[..read].trim_ascii())
-}
-
-fn sixteen_bytes(name: &[u8]) -> [u8; 16] {
-    let mut short = [0; 16];
-    if let Some(pad) = short.len().checked_sub(name.len()) {
-        short[..16 - pad].copy_from_slice(name);
-    } else {
-        short[..8].copy_from_slice(&name[..8]);
-        short[8..].copy_from_slice(&name[name.len() - 8..]);
-    }
-    short
+    ClocksourceFile::open().name()
 }
 
 /// CLOCK_BOOTTIME − CLOCK_MONOTONIC by the narrowest of three brackets; `None` if the kernel lacks one of them, or if
@@ -480,13 +463,5 @@ mod tests {
     fn without_boottime_nobody_ever_slept() {
         let clock = HostClock { has_boottime: false, ..HostClock::new(None, false) };
         assert_eq!(clock.suspended_ns(), 0);
-    }
-
-    #[test]
-    fn long_clocksource_names_stay_distinct() {
-        assert_eq!(sixteen_bytes(b"tsc"), *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0");
-        assert_eq!(sixteen_bytes(b""), [0; 16]);
-        assert_eq!(sixteen_bytes(b"arch_sys_counter"), *b"arch_sys_counter");
-        assert_eq!(sixteen_bytes(b"hyperv_clocksource_tsc_page"), *b"hyperv_ctsc_page");
     }
 }

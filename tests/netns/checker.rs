@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use truebound_client::{Interval, Reader};
+use truebound_client::{Interval, Reader, Span};
 
 use super::stats::Samples;
 
@@ -145,7 +145,8 @@ mod tests {
 
     /// The verdict on an interval when true time was between 1000 and 1010.
     fn miss_of(earliest_ns: i64, latest_ns: i64) -> (u64, i64) {
-        let interval = Interval { earliest_ns, latest_ns, epoch: 7, status: Status::Locked, tai_offset_s: 37 };
+        let tai = Span::new(earliest_ns, latest_ns).plus(37_000_000_000, 37_000_000_000);
+        let interval = Interval { earliest_ns, latest_ns, tai, epoch: 7, status: Status::Locked, tai_offset_s: 37 };
         let mut tally = Tally::default();
         tally.add(1000, &interval, 1010);
         (tally.all_violations(), tally.worst_miss_ns)

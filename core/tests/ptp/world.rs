@@ -143,7 +143,7 @@ impl World {
         self.handle(
             index,
             t,
-            Input::Host(HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", suspended_ns: 0 }),
+            Input::Host(HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", ..HostState::default() }),
         );
         self.drain(index, &mut t);
         for port in 0..ports {
@@ -180,7 +180,8 @@ impl World {
             *at_epoch += phc_ns;
         }
         let mut t = self.now;
-        let host = HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", suspended_ns: 1 };
+        let host =
+            HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", suspended_ns: 1, ..HostState::default() };
         self.handle(index, t, Input::Host(host));
         self.drain(index, &mut t);
     }

@@ -193,6 +193,7 @@ pub(super) fn said(event: &Event, name: impl Fn(u32) -> String) -> Option<String
         }
         Event::Audit { what, .. } => format!("audit: {}", audit(*what)),
         Event::Unresolved { name } => format!("{name} has no address"),
+        Event::Foretold { what } => format!("the hypervisor foretells a disruption: {}", what.name()),
         Event::Stepped { ns } => format!("steps the disciplined clock by {}", time(*ns as f64)),
         Event::Added { .. } | Event::Removed { .. } | Event::StampDropped { .. } => return None,
         // Simulated hosts have no PTP ports.

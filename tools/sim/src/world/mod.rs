@@ -127,7 +127,7 @@ impl World {
         let mut seed = [0; 32];
         seed.fill_with(|| rng.next() as u8);
         let realtime = Realtime::new(raw, self.now - TAI_UTC_NS + spec.realtime_error_ns, spec.realtime_ppb);
-        let state = HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", suspended_ns: 0 };
+        let state = HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", ..HostState::default() };
         let readers = Readers {
             rng: self.seed.fork(READERS | index as u64),
             every_ns: self.read_every_ns,

@@ -1,0 +1,2 @@
+//! Validity of tokens and authenticators under uncertainty.
+#![forbid(unsafe_code)]
