@@ -65,9 +65,10 @@ impl VirtualClock {
     #[must_use]
     pub fn at(&self, raw_ns: i64) -> i64 {
         let t = i128::from(raw_ns) - i128::from(self.origin_ns);
-        let drift = (t * i128::from(self.freq)) >> RATE_BITS;
+        // The parameters come from a page: absurd ones may read anything, but must not overflow.
+        let drift = t.saturating_mul(self.freq.into()) >> RATE_BITS;
         let wander = self.wander_integral(t + i128::from(self.phase_ns)) - self.wander_integral(self.phase_ns.into());
-        let reading = i128::from(raw_ns) + i128::from(self.offset_ns) + drift + wander;
+        let reading = (i128::from(raw_ns) + i128::from(self.offset_ns)).saturating_add(drift).saturating_add(wander);
         i64::try_from(reading).unwrap_or(if reading < 0 { i64::MIN } else { i64::MAX })
     }
 
@@ -79,8 +80,12 @@ impl VirtualClock {
         }
         let u = u.rem_euclid(period);
         let u = u.min(period - u); // G is even about half a period
-        let parabola = |x: i128| 2 * i128::from(self.wander) * x * x / period;
-        let hump = if u <= period / 4 { parabola(u) } else { 2 * parabola(period / 4) - parabola(period / 2 - u) };
+        let parabola = |x: i128| (2 * i128::from(self.wander)).saturating_mul(x * x) / period;
+        let hump = if u <= period / 4 {
+            parabola(u)
+        } else {
+            parabola(period / 4).saturating_mul(2).saturating_sub(parabola(period / 2 - u))
+        };
         hump >> RATE_BITS
     }
 

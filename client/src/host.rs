@@ -179,6 +179,7 @@ impl VmPage {
 }
 
 /// A path as words of the header, zero padded; `None` if it is too long.
+#[cfg(any(feature = "publish", test))]
 pub(crate) fn path_words(path: &Path) -> Option<[u64; VM_PATH_BYTES / 8]> {
     use std::os::unix::ffi::OsStrExt;
     let bytes = path.as_os_str().as_bytes();

@@ -193,7 +193,7 @@ pub enum Unavailable {
     BeforeReference,
     /// Publications overtook the read a thousand times.
     Contended,
-    /// The page says something that this client does not understand.
+    /// The page says something that no agent says: an unknown status, or edges in the wrong order.
     Malformed,
     /// The host slept since the page was published, and the agent has not noticed yet.
     Slept,
@@ -205,6 +205,8 @@ pub enum Unavailable {
     ClocksourceChanged,
     /// This process's raw clock is shifted against the agent's by a time namespace.
     OtherTimeNamespace,
+    /// The page's file was removed or replaced: no agent writes it any more. Open the path again.
+    Replaced,
 }
 
 impl fmt::Display for Unavailable {
@@ -216,7 +218,7 @@ impl fmt::Display for Unavailable {
             Unavailable::Stale => f.write_str("the bound has expired: is the agent running?"),
             Unavailable::BeforeReference => f.write_str("the raw clock is before the bound's reference instant"),
             Unavailable::Contended => f.write_str("publications kept overtaking the read"),
-            Unavailable::Malformed => f.write_str("the page holds a status this client does not know"),
+            Unavailable::Malformed => f.write_str("the page says something that no agent of this version says"),
             Unavailable::Slept => f.write_str("the host slept since the page was published; the agent measures anew"),
             Unavailable::VmMoved => f.write_str("the VM was paused, moved or restored; the agent measures anew"),
             Unavailable::VmClockHidden => f.write_str(
@@ -225,6 +227,7 @@ impl fmt::Display for Unavailable {
             Unavailable::ClocksourceChanged => {
                 f.write_str("the kernel changed its clocksource; the agent measures anew")
             }
+            Unavailable::Replaced => f.write_str("the page's file was removed or replaced: open the path again"),
             Unavailable::OtherTimeNamespace => f.write_str(
                 "this process runs in another time namespace than the agent, so its raw clock is shifted; run it in the agent's",
             ),

@@ -11,9 +11,9 @@
 //! ```
 //!
 //! How it holds together: the agent writes a [`Bound`] (two edges of *true time − raw time*, and how fast they may
-//! move apart) into a page in shared memory ([`page`]); a reader copies it, reads this host's CLOCK_MONOTONIC_RAW,
-//! checks that the copy was still the newest one *after* that read, and ages the edges by integer arithmetic that only
-//! ever rounds outward ([`bound`]). No system call, no allocation, no lock, no panic. Steps and slews of
+//! move apart) into a page in shared memory ([`page`]); a reader reads this host's CLOCK_MONOTONIC_RAW and the page,
+//! checks that nothing newer was published *meanwhile*, and ages the edges by integer arithmetic that only ever rounds
+//! outward ([`bound`]). No system call, no allocation, no lock, no panic. Steps and slews of
 //! CLOCK_REALTIME cannot touch it.
 //!
 //! The byte layout is documented in `client/PAGE.md`.
@@ -24,6 +24,7 @@
 
 pub mod bound;
 pub mod clock;
+mod high_water;
 pub mod host;
 pub mod interval;
 pub mod lease;

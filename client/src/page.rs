@@ -6,8 +6,8 @@
 //! ```text
 //! writer, publication n + 1                        reader
 //!   fence(Release)                        (a)        g  = generation.load(Acquire)          (d)
-//!   slot[(n + 1) & 1].words.store(Relaxed)(b)        words = slot[g & 1].load(Relaxed)      (e)
-//!   generation.store(n + 1, Release)      (c)        raw = clock()
+//!   slot[(n + 1) & 1].words.store(Relaxed)(b)        raw = clock()
+//!   generation.store(n + 1, Release)      (c)        words = slot[g & 1].load(Relaxed)      (e)
 //!                                                    fence(Acquire)                         (f)
 //!                                                    generation.load(Relaxed) == g, or again(g)
 //! ```
@@ -16,7 +16,8 @@
 //! reader tries again. The generation is checked after the clock is read, so a page withdrawn before the reading of
 //! the clock is never used. `tests/loom.rs` searches the interleavings.
 //!
-//! Words are 64-bit atomics: there are no torn words, and no byte of the page is ever interpreted before it is copied.
+//! Words are 64-bit atomics: there are no torn words. Until (g) has agreed, only arithmetic is done with them, and nothing
+//! that came of it is given away: no word is an index, a length or an address.
 
 use crate::bound::Bound;
 use crate::clock::ClockKind;
@@ -62,8 +63,6 @@ pub mod header {
 
 const SLOT_START: usize = 64;
 const SLOT_WORDS: usize = 64;
-/// Words that every read copies: two cache lines.
-const HOT_WORDS: usize = 16;
 /// How many of a slot's words are stored and loaded at all. loom tries every value of every word; three show the latch.
 const TOUCHED_WORDS: usize = if cfg!(loom) { 3 } else { SLOT_WORDS };
 
@@ -174,32 +173,61 @@ pub struct Publication {
     pub assumptions: u64,
 }
 
-/// The words of a slot that a read needs.
-#[derive(Clone, Copy)]
-pub(crate) struct Hot([u64; HOT_WORDS]);
+/// A slot's words: a copy of them, or the page itself.
+///
+/// Straight from the page a field is good only if [`Page::is_still`] agrees afterwards, and until then any number may be
+/// met: nothing but arithmetic may be done with it.
+pub(crate) trait Slot {
+    fn word(&self, index: usize) -> u64;
+}
 
-impl Hot {
-    pub(crate) fn status(self) -> Option<Status> {
-        Status::from_number(self.0[slot::STATUS].to_ne_bytes()[0])
+impl Slot for [u64; SLOT_WORDS] {
+    #[inline]
+    fn word(&self, index: usize) -> u64 {
+        self[index]
+    }
+}
+
+/// A slot on the page.
+pub(crate) struct LiveSlot<'a> {
+    words: &'a [AtomicU64],
+    start: usize,
+}
+
+impl Slot for LiveSlot<'_> {
+    #[inline]
+    fn word(&self, index: usize) -> u64 {
+        self.words[self.start + index].load(Ordering::Relaxed)
+    }
+}
+
+/// The fields that those words make.
+pub(crate) struct Fields<W>(W);
+
+impl<W: Slot> Fields<W> {
+    #[inline]
+    pub(crate) fn status(&self) -> Option<Status> {
+        Status::from_number(self.0.word(slot::STATUS).to_ne_bytes()[0])
     }
 
-    pub(crate) fn reason(self) -> Reason {
-        let bytes = self.0[slot::STATUS].to_ne_bytes();
+    pub(crate) fn reason(&self) -> Reason {
+        let bytes = self.0.word(slot::STATUS).to_ne_bytes();
         Reason::from_number(u16::from_ne_bytes([bytes[2], bytes[3]]))
     }
 
-    pub(crate) fn epoch(self) -> u64 {
-        self.0[slot::EPOCH]
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.0.word(slot::EPOCH)
     }
 
     #[inline]
     pub(crate) fn vm_mark(&self) -> VmMark {
-        VmMark { disruption_marker: self.0[slot::VM_MARK], generation: self.0[slot::VM_MARK + 1] }
+        VmMark { disruption_marker: self.0.word(slot::VM_MARK), generation: self.0.word(slot::VM_MARK + 1) }
     }
 
     /// Numbers above those known mean what the last known one does.
-    fn foretold(self) -> Foretold {
-        match self.0[slot::STATUS].to_ne_bytes()[1] {
+    fn foretold(&self) -> Foretold {
+        match self.0.word(slot::STATUS).to_ne_bytes()[1] {
             0 => Foretold::Nothing,
             1 => Foretold::Soon,
             _ => Foretold::Imminent,
@@ -208,7 +236,7 @@ impl Hot {
 
     #[inline]
     pub(crate) fn bound(&self) -> Bound {
-        let word = |i: usize| self.0[slot::BOUND + i].cast_signed();
+        let word = |i: usize| self.0.word(slot::BOUND + i).cast_signed();
         Bound {
             t_ref_ns: word(0),
             void_after_ns: word(1),
@@ -218,18 +246,18 @@ impl Hot {
             omega_hi: word(5),
             cap_lo: word(6),
             cap_hi: word(7),
-            half_wander: self.0[slot::BOUND + 8],
+            half_wander: self.0.word(slot::BOUND + 8),
             phase_rate: word(9),
         }
     }
 
     #[inline]
     pub(crate) fn utc(&self) -> UtcOffset {
-        let [a, b, c, d, e, f, g, h] = self.0[slot::UTC_OFFSETS].to_ne_bytes();
+        let [a, b, c, d, e, f, g, h] = self.0.word(slot::UTC_OFFSETS).to_ne_bytes();
         UtcOffset {
             offset_s: i32::from_ne_bytes([a, b, c, d]),
             after_s: i32::from_ne_bytes([e, f, g, h]),
-            change_at_ns: self.0[slot::UTC_CHANGE_AT].cast_signed(),
+            change_at_ns: self.0.word(slot::UTC_CHANGE_AT).cast_signed(),
         }
     }
 }
@@ -259,15 +287,20 @@ impl<'a> Page<'a> {
         self.words[header::GENERATION].load(Ordering::Acquire)
     }
 
-    /// The hot words of the slot that `generation` points at. Only good if [`Page::is_still`] agrees afterwards.
+    /// The fields of the slot that `generation` points at, each read when it is asked for.
     #[inline]
-    pub(crate) fn copy_hot(&self, generation: u64) -> Hot {
+    pub(crate) fn fields(&self, generation: u64) -> Fields<LiveSlot<'a>> {
+        Fields(LiveSlot { words: self.words, start: slot_start(generation) })
+    }
+
+    /// The words of the slot that `generation` points at. Only good if [`Page::is_still`] agrees afterwards.
+    fn copy(&self, generation: u64) -> [u64; SLOT_WORDS] {
         let start = slot_start(generation);
-        let mut hot = [0; HOT_WORDS];
-        for (to, from) in hot.iter_mut().zip(&self.words[start..start + HOT_WORDS.min(TOUCHED_WORDS)]) {
+        let mut copy = [0; SLOT_WORDS];
+        for (to, from) in copy.iter_mut().zip(&self.words[start..start + TOUCHED_WORDS]) {
             *to = from.load(Ordering::Relaxed);
         }
-        Hot(hot)
+        copy
     }
 
     /// Has nothing been published since `generation` was read?
@@ -286,14 +319,9 @@ impl<'a> Page<'a> {
             if generation == 0 {
                 return None;
             }
-            let hot = self.copy_hot(generation);
-            let start = slot_start(generation);
-            let mut words = [0; SLOT_WORDS];
-            for (to, from) in words.iter_mut().zip(&self.words[start..start + SLOT_WORDS]) {
-                *to = from.load(Ordering::Relaxed);
-            }
+            let words = self.copy(generation);
             if self.is_still(generation) {
-                return decode(hot, &words);
+                return decode(words);
             }
             std::hint::spin_loop();
         }
@@ -336,8 +364,8 @@ impl Page<'_> {
         if generation == 0 {
             return None;
         }
-        let hot = self.copy_hot(generation);
-        self.is_still(generation).then_some((hot.status()?, hot.epoch(), hot.bound()))
+        let fields = Fields(self.copy(generation));
+        self.is_still(generation).then_some((fields.status()?, fields.epoch(), fields.bound()))
     }
 
     pub fn model_publish(&self, generation: u64, publication: &Publication) {
@@ -345,11 +373,13 @@ impl Page<'_> {
     }
 }
 
+#[inline]
 fn slot_start(generation: u64) -> usize {
     if generation & 1 == 0 { SLOT_START } else { SLOT_START + SLOT_WORDS }
 }
 
-fn decode(hot: Hot, words: &[u64; SLOT_WORDS]) -> Option<Publication> {
+fn decode(words: [u64; SLOT_WORDS]) -> Option<Publication> {
+    let fields = Fields(words);
     let signed = |i: usize| words[i].cast_signed();
     let asserted = Asserted {
         theta_lo_ns: signed(slot::ASSERTED),
@@ -363,19 +393,19 @@ fn decode(hot: Hot, words: &[u64; SLOT_WORDS]) -> Option<Publication> {
     copy_out(&words[slot::SOURCE..slot::SOURCE + 4], &mut source);
     let [a, b, c, d, e, f, g, h] = words[slot::GROUPS].to_ne_bytes();
     Some(Publication {
-        status: hot.status()?,
-        reason: hot.reason(),
-        epoch: hot.epoch(),
-        bound: hot.bound(),
-        utc: hot.utc(),
+        status: fields.status()?,
+        reason: fields.reason(),
+        epoch: fields.epoch(),
+        bound: fields.bound(),
+        utc: fields.utc(),
         wander_fs_per_s2: words[slot::WANDER],
         phase_noise_fs: words[slot::PHASE_NOISE],
         spread: signed(slot::SPREAD),
         omega_limit: signed(slot::OMEGA_LIMIT),
         clocksource,
         suspended_ns: signed(slot::SUSPENDED),
-        vm_mark: hot.vm_mark(),
-        foretold: hot.foretold(),
+        vm_mark: fields.vm_mark(),
+        foretold: fields.foretold(),
         leap_expiry_ns: signed(slot::LEAP_EXPIRY),
         asserted: (words[slot::ASSERTED + 4] == 1).then_some(asserted),
         estimate_theta_ns: signed(slot::ESTIMATE),
@@ -447,6 +477,7 @@ fn pair(first: u32, second: u32) -> u64 {
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
+#[cfg(any(feature = "publish", test))]
 pub(crate) fn copy_in(bytes: &[u8], words: &mut [u64]) {
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         let mut eight = [0; 8];

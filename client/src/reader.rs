@@ -1,15 +1,18 @@
 //! The reader: opens a page once, then reads it without system call, allocation, lock or panic.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::bound::{Bound, Edges, RATE_BITS};
+use crate::bound::{Bound, Edges, RATE_BITS, sum};
 use crate::clock::{ClockKind, MonotonicRaw, RawClock, VirtualClock};
-use crate::host::{self, ClocksourceFile, VmMark, VmPage};
+use crate::host::{self, ClocksourceFile, VmPage};
 use crate::interval::{Interval, Span, Unavailable};
-use crate::page::{self, Hot, LAYOUT_VERSION, MAGIC, MAX_TRIES, PAGE_BYTES, Page, Publication, UtcOffset, header};
+use crate::page::{
+    self, Fields, LAYOUT_VERSION, LiveSlot, MAGIC, MAX_TRIES, PAGE_BYTES, Page, Publication, UtcOffset, header,
+};
 use crate::source::TimeSource;
 use crate::status::{Reason, Status};
 use crate::sys::{self, Mapping};
@@ -85,6 +88,8 @@ impl std::error::Error for OpenError {
 /// An open page. `Send + Sync`; one serves all threads of a process.
 pub struct Reader<C: RawClock = MonotonicRaw> {
     mapping: Mapping,
+    /// The mapped file, to ask whether it still has a name.
+    file: File,
     clock: C,
     /// The agent watches a hypervisor's page; `None` in it: this process cannot.
     vm: Option<Option<VmPage>>,
@@ -100,9 +105,9 @@ impl Reader<MonotonicRaw> {
     /// [`OpenError`] names what is wrong with the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let mapping = map(path)?;
+        let (file, mapping) = map(path)?;
         expect_clock(path, &mapping, ClockKind::MonotonicRaw)?;
-        Reader::over(path, mapping, MonotonicRaw)
+        Reader::over(path, file, mapping, MonotonicRaw)
     }
 }
 
@@ -113,16 +118,16 @@ impl Reader<VirtualClock> {
     /// [`OpenError`] names what is wrong with the file.
     pub fn open_virtual(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
-        let mapping = map(path)?;
+        let (file, mapping) = map(path)?;
         expect_clock(path, &mapping, ClockKind::Virtual)?;
         let page = page_of(path, &mapping)?;
         let parameters = std::array::from_fn(|i| page.header(header::VIRTUAL_CLOCK + i).cast_signed());
-        Reader::over(path, mapping, VirtualClock::from_words(parameters))
+        Reader::over(path, file, mapping, VirtualClock::from_words(parameters))
     }
 }
 
 impl<C: RawClock> Reader<C> {
-    fn over(path: &Path, mapping: Mapping, clock: C) -> Result<Self, OpenError> {
+    fn over(path: &Path, file: File, mapping: Mapping, clock: C) -> Result<Self, OpenError> {
         let page = page_of(path, &mapping)?;
         let time_namespace = page.header(header::TIME_NAMESPACE);
         if time_namespace != host::time_namespace() {
@@ -130,7 +135,7 @@ impl<C: RawClock> Reader<C> {
         }
         let vmclock = host::path_from(&std::array::from_fn(|i| page.header(header::VMCLOCK + i)));
         let vm = vmclock.map(|path| VmPage::open(&path).ok());
-        Ok(Reader { mapping, clock, vm, time_namespace, clocksource: ClocksourceFile::open() })
+        Ok(Reader { mapping, file, clock, vm, time_namespace, clocksource: ClocksourceFile::open() })
     }
 
     /// The interval that contains true time at some instant during this call.
@@ -142,13 +147,12 @@ impl<C: RawClock> Reader<C> {
     /// [`Unavailable`] says why there is none.
     #[inline]
     pub fn now(&self) -> Result<Interval, Unavailable> {
-        let (hot, raw_ns) = self.snapshot()?;
-        interval_from(&hot, raw_ns)
+        self.read(interval_from)
     }
 
     /// As [`Reader::now`], and nothing that this process can see speaks against the page: the host did not sleep, nor
-    /// change its clocksource, nor was the VM moved since it was published, and this process is in the agent's time
-    /// namespace. Two system calls and some reads of clocks: microseconds. What leases stand on.
+    /// change its clocksource, nor was the VM moved since it was published, the page is still the one that agents write,
+    /// and this process is in the agent's time namespace. Three system calls and some reads of clocks: microseconds. What leases stand on.
     ///
     /// # Errors
     /// [`Unavailable`] says why there is none.
@@ -161,14 +165,13 @@ impl<C: RawClock> Reader<C> {
     /// Raw time, and what is proved of its rate: by the bound, or else by the oscillator's class.
     ///
     /// # Errors
-    /// [`Unavailable`] if the class itself is in doubt, or this process's raw clock is not the agent's.
+    /// [`Unavailable`] if the class itself is in doubt, if this process's raw clock is not the agent's, or if anything
+    /// that it can see speaks against the page: as strict as [`Reader::now_strict`].
     pub fn tick(&self) -> Result<Tick, Unavailable> {
         self.expect_time_namespace()?;
-        let publication = self.publication().ok_or(Unavailable::NoBound(Status::Starting, Reason::NoAnswerYet))?;
-        let (raw_ns, suspended_ns) = self.raw_and_suspended()?;
-        if self.vm_has_moved(publication.vm_mark) {
-            return Err(Unavailable::VmMoved);
-        }
+        self.expect_to_see_vm()?;
+        self.expect_in_place()?;
+        let (publication, raw_ns, suspended_ns) = self.tick_snapshot()?;
         if self.clocksource.name() != publication.clocksource {
             return Err(Unavailable::ClocksourceChanged);
         }
@@ -186,21 +189,29 @@ impl<C: RawClock> Reader<C> {
         Page::new(self.mapping.words())?.publication()
     }
 
-    /// Copy, read the clock, look at the hypervisor's page, check that the copy is still the newest.
+    /// Reads the clock, looks at the hypervisor's page, lets `evaluate` make something of the newest publication, and
+    /// gives it away if that publication was the newest all the while.
+    ///
+    /// Of a slot that is being overwritten `evaluate` makes nonsense, which nobody sees. Its words are not copied first:
+    /// none has to outlive the call into the vDSO, and each is read where it is used.
     #[inline]
-    fn snapshot(&self) -> Result<(Hot, i64), Unavailable> {
+    fn read<T>(
+        &self,
+        evaluate: impl Fn(&Fields<LiveSlot<'_>>, i64) -> Result<T, Unavailable>,
+    ) -> Result<T, Unavailable> {
         let page = Page::new(self.mapping.words()).ok_or(Unavailable::Malformed)?;
         for _ in 0..MAX_TRIES {
             let generation = page.generation();
             if generation == 0 {
                 return Err(Unavailable::NoBound(Status::Starting, Reason::NoAnswerYet));
             }
-            let hot = page.copy_hot(generation);
             let raw_ns = self.clock.now_ns();
             let vm_mark = self.seen_vm().map(VmPage::mark);
+            let fields = page.fields(generation);
+            let has_moved = vm_mark.is_some_and(|mark| mark != fields.vm_mark());
+            let result = if has_moved { Err(Unavailable::VmMoved) } else { evaluate(&fields, raw_ns) };
             if page.is_still(generation) {
-                let has_moved = vm_mark.is_some_and(|mark| mark != hot.vm_mark());
-                return if has_moved { Err(Unavailable::VmMoved) } else { Ok((hot, raw_ns)) };
+                return result;
             }
             std::hint::spin_loop();
         }
@@ -210,12 +221,31 @@ impl<C: RawClock> Reader<C> {
     /// An interval, and the publication it came from.
     fn strict_snapshot(&self) -> Result<(Interval, Publication), Unavailable> {
         for _ in 0..MAX_TRIES {
-            let (hot, raw_ns) = self.snapshot()?;
-            let interval = interval_from(&hot, raw_ns)?;
+            let (interval, bound) = self.read(|fields, raw_ns| Ok((interval_from(fields, raw_ns)?, fields.bound())))?;
             let Some(publication) = self.publication() else { continue };
-            // Overtaken between the two copies: again.
-            if publication.bound == hot.bound() && publication.epoch == hot.epoch() {
+            // Overtaken between the two: again.
+            if publication.bound == bound && publication.epoch == interval.epoch {
                 return Ok((interval, publication));
+            }
+        }
+        Err(Unavailable::Contended)
+    }
+
+    /// A publication that was still the newest after raw time and the suspend counter were read.
+    fn tick_snapshot(&self) -> Result<(Publication, i64, i64), Unavailable> {
+        let page = Page::new(self.mapping.words()).ok_or(Unavailable::Malformed)?;
+        for _ in 0..MAX_TRIES {
+            let generation = page.generation();
+            if generation == 0 {
+                return Err(Unavailable::NoBound(Status::Starting, Reason::NoAnswerYet));
+            }
+            let publication = page.publication();
+            let (raw_ns, suspended_ns) = self.raw_and_suspended()?;
+            let vm_mark = self.seen_vm().map(VmPage::mark);
+            if page.is_still(generation) {
+                let publication = publication.ok_or(Unavailable::Malformed)?;
+                let has_moved = vm_mark.is_some_and(|mark| mark != publication.vm_mark);
+                return if has_moved { Err(Unavailable::VmMoved) } else { Ok((publication, raw_ns, suspended_ns)) };
             }
         }
         Err(Unavailable::Contended)
@@ -235,26 +265,31 @@ impl<C: RawClock> Reader<C> {
 
     /// After the clock was read: what happened before that reading is seen here.
     fn expect_same_host(&self, publication: &Publication) -> Result<(), Unavailable> {
-        if matches!(self.vm, Some(None)) {
-            return Err(Unavailable::VmClockHidden);
-        }
-        let slept_ns = sys::suspended_ns().saturating_sub(publication.suspended_ns);
-        if slept_ns.saturating_abs() >= SUSPEND_RESOLUTION_NS {
-            return Err(Unavailable::Slept);
-        }
+        // First: in another namespace the suspend counter may differ as well, and would be the wrong reason.
+        self.expect_time_namespace()?;
+        self.expect_to_see_vm()?;
+        self.expect_in_place()?;
+        publication.expect_awake(sys::suspended_ns())?;
         if self.clocksource.name() != publication.clocksource {
             return Err(Unavailable::ClocksourceChanged);
         }
-        self.expect_time_namespace()
+        Ok(())
+    }
+
+    /// Not if the agent watches the hypervisor's page and this process could not open it.
+    fn expect_to_see_vm(&self) -> Result<(), Unavailable> {
+        if matches!(self.vm, Some(None)) { Err(Unavailable::VmClockHidden) } else { Ok(()) }
+    }
+
+    /// Whoever removed the file, or its directory, cut this reader off from the next agent's withdrawals.
+    fn expect_in_place(&self) -> Result<(), Unavailable> {
+        let has_name = self.file.metadata().is_ok_and(|facts| facts.nlink() > 0);
+        if has_name { Ok(()) } else { Err(Unavailable::Replaced) }
     }
 
     fn expect_time_namespace(&self) -> Result<(), Unavailable> {
         let is_same = host::time_namespace() == self.time_namespace;
         if is_same { Ok(()) } else { Err(Unavailable::OtherTimeNamespace) }
-    }
-
-    fn vm_has_moved(&self, published: VmMark) -> bool {
-        self.seen_vm().is_some_and(|vm| vm.mark() != published)
     }
 
     #[inline]
@@ -310,28 +345,36 @@ const LARGEST_PHASE_RATE: i64 = 12 * (1 << RATE_BITS) / 1_000_000;
 
 /// TAI edges aged to `raw_ns`, then UTC by the offsets of the page; everything outward.
 #[inline]
-fn interval_from(hot: &Hot, raw_ns: i64) -> Result<Interval, Unavailable> {
-    let status = hot.status().ok_or(Unavailable::Malformed)?;
+fn interval_from(fields: &Fields<LiveSlot<'_>>, raw_ns: i64) -> Result<Interval, Unavailable> {
+    let status = fields.status().ok_or(Unavailable::Malformed)?;
     if !status.has_bound() {
-        return Err(Unavailable::NoBound(status, hot.reason()));
+        return Err(Unavailable::NoBound(status, fields.reason()));
     }
-    let tai = tai_edges(hot.bound().edges_at(raw_ns)?, raw_ns);
-    let (earliest_ns, latest_ns, tai_offset_s) = unix_edges(tai, hot.utc());
-    Ok(Interval { earliest_ns, latest_ns, tai, epoch: hot.epoch(), status, tai_offset_s })
+    let tai = tai_at(&fields.bound(), raw_ns)?;
+    let (earliest_ns, latest_ns, tai_offset_s) = unix_edges(tai, fields.utc());
+    Ok(Interval { earliest_ns, latest_ns, tai, epoch: fields.epoch(), status, tai_offset_s })
+}
+
+/// True time (TAI) at raw time `raw_ns`. No agent publishes edges in the wrong order: such a page says nothing.
+#[inline]
+fn tai_at(bound: &Bound, raw_ns: i64) -> Result<Span, Unavailable> {
+    let tai = tai_edges(bound.edges_at(raw_ns)?, raw_ns);
+    let is_in_order = bound.theta_lo_ns <= bound.theta_hi_ns && tai.is_valid();
+    if is_in_order { Ok(tai) } else { Err(Unavailable::Malformed) }
 }
 
 /// True time (TAI) at raw time `raw_ns`.
 #[inline]
 fn tai_edges(edges: Edges, raw_ns: i64) -> Span {
     // The reading was truncated: the instant may be up to a nanosecond later.
-    Span::new(raw_ns.saturating_add(edges.lo_ns), raw_ns.saturating_add(1).saturating_add(edges.hi_ns))
+    Span::new(sum(raw_ns, edges.lo_ns), sum(sum(raw_ns, 1), edges.hi_ns))
 }
 
 /// Earliest and latest Unix time, and the offset to show.
 #[inline]
 fn unix_edges(tai: Span, utc: UtcOffset) -> (i64, i64, i32) {
     let (least_s, most_s, offset_s) = utc_offsets(utc, tai.earliest_ns, tai.latest_ns);
-    (tai.earliest_ns.saturating_sub(seconds(most_s)), tai.latest_ns.saturating_sub(seconds(least_s)), offset_s)
+    (sum(tai.earliest_ns, -seconds(most_s)), sum(tai.latest_ns, -seconds(least_s)), offset_s)
 }
 
 impl Publication {
@@ -343,7 +386,7 @@ impl Publication {
         if !self.status.has_bound() {
             return Err(Unavailable::NoBound(self.status, self.reason));
         }
-        let tai = tai_edges(self.bound.edges_at(raw_ns)?, raw_ns);
+        let tai = tai_at(&self.bound, raw_ns)?;
         let (earliest_ns, latest_ns, tai_offset_s) = unix_edges(tai, self.utc);
         Ok(Interval { earliest_ns, latest_ns, tai, epoch: self.epoch, status: self.status, tai_offset_s })
     }
@@ -353,6 +396,8 @@ impl Publication {
     /// # Errors
     /// As [`Reader::tick`].
     pub fn tick_at(&self, raw_ns: i64, suspended_ns: i64) -> Result<Tick, Unavailable> {
+        // Raw time stood still while the frequency wandered on: the published rates have aged more than raw time says.
+        self.expect_awake(suspended_ns)?;
         Ok(Tick::new(raw_ns, suspended_ns, self.epoch, &rates_of(self, raw_ns)?))
     }
 
@@ -360,9 +405,16 @@ impl Publication {
     /// `None` where nothing is asserted, or it is void by now.
     #[must_use]
     pub fn asserted_at(&self, raw_ns: i64) -> Option<(i64, i64)> {
-        let edges = self.asserted_bound()?.edges_at(raw_ns).ok()?;
-        let (earliest_ns, latest_ns, _) = unix_edges(tai_edges(edges, raw_ns), self.utc);
+        let tai = tai_at(&self.asserted_bound()?, raw_ns).ok()?;
+        let (earliest_ns, latest_ns, _) = unix_edges(tai, self.utc);
         Some((earliest_ns, latest_ns))
+    }
+
+    /// The host has not slept since this was published, if it has slept for `suspended_ns` in all by now.
+    fn expect_awake(&self, suspended_ns: i64) -> Result<(), Unavailable> {
+        let slept_ns = suspended_ns.saturating_sub(self.suspended_ns);
+        let is_awake = slept_ns.saturating_abs() < SUSPEND_RESOLUTION_NS;
+        if is_awake { Ok(()) } else { Err(Unavailable::Slept) }
     }
 }
 
@@ -386,7 +438,7 @@ fn seconds(s: i32) -> i64 {
     i64::from(s) * 1_000_000_000
 }
 
-fn map(path: &Path) -> Result<Mapping, OpenError> {
+fn map(path: &Path) -> Result<(File, Mapping), OpenError> {
     let io_error = |error| OpenError::Io(path.to_owned(), error);
     let file = sys::open_at_once(path).map_err(io_error)?;
     let facts = file.metadata().map_err(io_error)?;
@@ -403,7 +455,7 @@ fn map(path: &Path) -> Result<Mapping, OpenError> {
     }
     let mapping = Mapping::new(&file, false).map_err(io_error)?;
     expect_page_of_this_boot(path, &mapping)?;
-    Ok(mapping)
+    Ok((file, mapping))
 }
 
 fn page_of<'a>(path: &Path, mapping: &'a Mapping) -> Result<Page<'a>, OpenError> {

@@ -18,7 +18,8 @@ pub(crate) fn monotonic_raw_ns() -> i64 {
     // SAFETY: `now` is a live, aligned timespec that the call may write; it reads nothing of ours.
     let _ = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &raw mut now) };
     // The only failures are a bad pointer and an unknown clock; this clock exists since Linux 2.6.28.
-    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+    let whole_ns = now.tv_sec.checked_mul(1_000_000_000);
+    whole_ns.and_then(|ns| ns.checked_add(now.tv_nsec)).unwrap_or(i64::MAX)
 }
 
 /// CLOCK_BOOTTIME − CLOCK_MONOTONIC, ns: time spent suspended, by the narrowest of a few brackets, each a few reads of

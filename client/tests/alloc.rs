@@ -1,15 +1,20 @@
-//! A read makes no allocation and no system call.
+//! A read makes no allocation and no system call; a strict one and a tick make no allocation.
 #![cfg(not(loom))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::path::PathBuf;
 
-use truebound_client::host::{Foretold, HostIdentity, VmMark};
-use truebound_client::page::{Publication, UtcOffset};
-use truebound_client::{Bound, MonotonicRaw, Publisher, RawClock, Reader, Reason, Status};
+use truebound_client::host::HostIdentity;
+use truebound_client::page::Publication;
+use truebound_client::{MonotonicRaw, Publisher, RawClock, Reader};
 
-const READS: u32 = 100_000;
+mod world;
+
+use world::{Dir, here};
+
+const READS: u32 = 1_000_000;
+/// Strict reads and ticks make system calls.
+const SLOW_READS: u32 = 10_000;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -45,73 +50,27 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A page in a directory of its own, which goes with it.
+/// A page, its writer and a reader.
 struct World {
-    dir: PathBuf,
     publisher: Publisher,
     reader: Reader,
+    _dir: Dir,
 }
 
 impl World {
-    fn new(name: &str) -> World {
-        let dir = std::env::temp_dir().join(format!("truebound-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("the temporary directory is writable");
-        let publisher = Publisher::open(&dir.join("bound"), None, &HostIdentity::here(None)).expect("a fresh page");
-        publisher.publish(&publication());
-        let reader = Reader::open(dir.join("bound")).expect("just published");
-        World { dir, publisher, reader }
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn publication() -> Publication {
-    let t_ref_ns = MonotonicRaw.now_ns();
-    let bound = Bound {
-        t_ref_ns,
-        void_after_ns: i64::MAX,
-        theta_lo_ns: -500,
-        theta_hi_ns: 700,
-        omega_lo: -1_000,
-        omega_hi: 1_000,
-        cap_lo: -50_000_000,
-        cap_hi: 50_000_000,
-        half_wander: 60_446_291,
-        phase_rate: 7,
-    };
-    Publication {
-        status: Status::Locked,
-        reason: Reason::Majority,
-        epoch: 1,
-        bound,
-        utc: UtcOffset { offset_s: 37, after_s: UtcOffset::UNKNOWN, change_at_ns: i64::MAX },
-        wander_fs_per_s2: 0,
-        phase_noise_fs: 0,
-        spread: 0,
-        omega_limit: 0,
-        clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0",
-        suspended_ns: 0,
-        vm_mark: VmMark::default(),
-        foretold: Foretold::Nothing,
-        leap_expiry_ns: 0,
-        asserted: None,
-        estimate_theta_ns: 0,
-        estimate_omega: 0,
-        estimate_sigma_ns: 0,
-        source: [0; 32],
-        groups: (4, 4),
-        assumptions: 0,
+    fn new() -> World {
+        let dir = Dir::new();
+        let publisher = dir.publisher(&HostIdentity::here(None));
+        publisher.publish(&here());
+        let reader = Reader::open(dir.page()).expect("just published");
+        World { publisher, reader, _dir: dir }
     }
 }
 
 #[test]
 fn reads_and_publications_allocate_nothing() {
-    let world = World::new("alloc");
-    let publication = publication();
+    let world = World::new();
+    let publication = here();
     let before = ALLOCATIONS.get();
     let mut good = 0;
     for i in 0..READS {
@@ -124,6 +83,23 @@ fn reads_and_publications_allocate_nothing() {
     assert_eq!((good, during), (READS, 0));
     drop(std::hint::black_box(Box::new(1)));
     assert_eq!(ALLOCATIONS.get() - before, 2, "the counter works");
+}
+
+#[test]
+fn strict_reads_and_ticks_allocate_nothing() {
+    let world = World::new();
+    let asleep = Publication { suspended_ns: i64::MAX, ..here() };
+    for (publication, is_fine) in [(here(), true), (asleep, false)] {
+        world.publisher.publish(&publication);
+        let before = ALLOCATIONS.get();
+        let (mut strict, mut ticks) = (0, 0);
+        for _ in 0..SLOW_READS {
+            strict += u32::from(world.reader.now_strict().is_ok() == is_fine);
+            ticks += u32::from(world.reader.tick().is_ok() == is_fine);
+        }
+        let during = ALLOCATIONS.get() - before;
+        assert_eq!((strict, ticks, during), (SLOW_READS, SLOW_READS, 0), "accepted: {is_fine}");
+    }
 }
 
 /// How a child of [`without_system_calls`] ended.
@@ -185,7 +161,7 @@ fn a_read_makes_no_system_call() {
         Ended::Well => {}
         ended => return println!("skipped: no seccomp, or no vDSO for this clocksource: {ended:?}"),
     }
-    let world = World::new("seccomp");
+    let world = World::new();
     assert_eq!(without_system_calls(|| (0..READS).all(|_| world.reader.now().is_ok())), Ended::Well);
     // SAFETY: takes nothing, gives a number.
     assert_eq!(without_system_calls(|| unsafe { libc::getppid() } > 0), Ended::Killed, "the trap works");

@@ -410,7 +410,12 @@ fn a_second_writer_is_refused_until_the_first_is_gone() {
         Err(PublishError::AnotherWriter(_))
     ));
     drop(first);
-    assert!(Publisher::open(&dir.page(), None, &HostIdentity::here(None)).is_ok());
+    // Another test may be about to start a child, which holds the lock until it runs its program.
+    let started = std::time::Instant::now();
+    while Publisher::open(&dir.page(), None, &HostIdentity::here(None)).is_err() {
+        assert!(started.elapsed().as_secs() < 60, "the lock is never released");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -487,7 +492,7 @@ fn a_page_that_others_could_write_is_not_continued() {
     assert_eq!(Reader::open(dir.page()).expect("0644").publication(), Some(numbered(2)));
 }
 
-// A writer that dies, and a page that lies.
+// A writer that dies. (Pages that lie: fuzz.rs.)
 
 const ROLE: &str = "TRUEBOUND_TEST_PUBLISHES_AT";
 
@@ -543,41 +548,6 @@ fn a_writer_killed_at_any_instant_strands_nobody() {
         assert_eq!((interval.epoch, interval.status), (n.cast_unsigned(), numbered(n).status));
         newest = n;
     }
-}
-
-#[test]
-fn random_pages_neither_panic_nor_hang() {
-    const PAGES: u32 = 1_000_000;
-    let dir = Dir::new();
-    let _publisher = dir.publisher();
-    let reader = Reader::open(dir.page()).expect("an empty page is a page");
-    let file = OpenOptions::new().write(true).open(dir.page()).expect("ours");
-    let mut random = Random::new(0x0070_6167_6573);
-    let mut slot = [0; 37 * 8];
-    let (mut intervals, mut refused) = (0, 0);
-    for _ in 0..PAGES {
-        for word in slot.as_chunks_mut().0 {
-            // Words of every magnitude, of either sign.
-            let shift = random.word() % 64;
-            *word = (random.word().cast_signed() >> shift).to_ne_bytes();
-        }
-        slot[0] = u8::try_from(random.word() % 8).expect("small");
-        file.write_all_at(&slot, 64 * 8).expect("writable");
-        let generation = (random.word() >> (random.word() % 64)) & !1;
-        file.write_all_at(&generation.to_ne_bytes(), header::GENERATION as u64 * 8).expect("writable");
-        match reader.now() {
-            Ok(interval) => {
-                intervals += 1;
-                let _ = (interval.half_width_ns(), interval.midpoint_ns(), interval.contains(0));
-            }
-            Err(error) => {
-                refused += 1;
-                assert_ne!(error, Unavailable::Contended);
-            }
-        }
-        let _ = reader.publication();
-    }
-    assert!(intervals > PAGES / 100 && refused > PAGES / 100, "{intervals} intervals, {refused} refused");
 }
 
 // The document.
