@@ -43,7 +43,13 @@ pub(crate) enum Command {
     /// No root, no network: loopback servers, a skewed virtual clock, a checked bound; exit 1 on any violation
     Demo(DemoArgs),
     /// One interval from the published bound
-    Now(Running),
+    Now {
+        #[command(flatten)]
+        running: Running,
+        /// Look at the host too, and give nothing if it slept, was moved or changed its clock since: what leases need
+        #[arg(long)]
+        strict: bool,
+    },
     /// What the agent believes, and why
     Status(Running),
     /// The sources, one by one

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use truebound_client::page::Publication;
+use truebound_client::page::{Publication, UtcOffset};
 use truebound_client::{Interval, MonotonicRaw, OpenError, RawClock, Reader, Unavailable, VirtualClock};
 use truebound_core::units::FreqError;
 
@@ -39,6 +39,13 @@ impl AnyReader {
         }
     }
 
+    pub(crate) fn now_strict(&self) -> Result<Interval, Unavailable> {
+        match self {
+            AnyReader::Raw(reader) => reader.now_strict(),
+            AnyReader::Virtual(reader) => reader.now_strict(),
+        }
+    }
+
     pub(crate) fn publication(&self) -> Option<Publication> {
         match self {
             AnyReader::Raw(reader) => reader.publication(),
@@ -68,9 +75,9 @@ fn print(json: bool, value: &Value, text: impl FnOnce() -> String) {
 }
 
 /// `truebound now`.
-pub(crate) fn now(running: &Running) -> Result<bool, Failure> {
+pub(crate) fn now(running: &Running, is_strict: bool) -> Result<bool, Failure> {
     let reader = AnyReader::open(&running.runtime_dir.join("bound")).map_err(|error| error.to_string())?;
-    match reader.now() {
+    match if is_strict { reader.now_strict() } else { reader.now() } {
         Ok(interval) => {
             let publication = reader.publication();
             let asserted = asserted_json(&reader, publication.as_ref());
@@ -100,11 +107,21 @@ fn now_json(interval: &Interval, publication: Option<&Publication>) -> Value {
         "status": interval.status.name(),
         "reason": publication.map(|p| p.reason.name()),
         "tai_offset_s": interval.tai_offset_s,
+        "earliest_tai_ns": interval.tai.earliest_ns,
+        "latest_tai_ns": interval.tai.latest_ns,
+        "leap": publication.map(|p| leap_json(&p.utc)),
+        "vm_disruption": publication.map(|p| p.foretold.name()),
         "freq_error_ppm": rates.map(|(estimate, _)| estimate),
         "freq_bound_ppm": rates.map(|(_, bound)| bound),
         "source": publication.map(|p| text_of(&p.source)),
         "epoch": interval.epoch,
     })
+}
+
+/// TAI − UTC now, and from when on it is (or may be: `null`) another.
+fn leap_json(utc: &UtcOffset) -> Value {
+    let after_s = (utc.after_s != UtcOffset::UNKNOWN).then_some(utc.after_s);
+    json!({ "utc_offset_s": utc.offset_s, "after_s": after_s, "change_at_tai_ns": utc.change_at_ns })
 }
 
 fn now_text(interval: &Interval) -> String {
@@ -221,6 +238,13 @@ fn status_text(value: &Value, sources: &Value) -> String {
         ),
         format!("epoch       {}", value["epoch"]),
     ];
+    if let Some(page) = value["vmclock"].as_str() {
+        lines.push(format!("hypervisor  {page}: foretells {}", word("vm_disruption")));
+    }
+    if value["realtime"]["sets"].as_u64().is_some_and(|sets| sets > 0) {
+        let by = value["realtime"]["last_set_ns"].as_i64().map_or_else(String::new, show_signed_ns);
+        lines.push(format!("realtime    set by others {} times, by about {by} at the last", value["realtime"]["sets"]));
+    }
     if !value["asserted_half_width_ns"].is_null() {
         lines.insert(2, format!("asserted    {} (it rests on your word too)", ns(&value["asserted_half_width_ns"])));
     }

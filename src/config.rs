@@ -6,6 +6,8 @@
 
 #[path = "config/address.rs"]
 mod address;
+#[path = "config/clockbound.rs"]
+mod clockbound;
 #[path = "config/error.rs"]
 mod error;
 #[path = "config/ptp.rs"]
@@ -22,23 +24,26 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
+use truebound_client::host::VM_PATH_BYTES;
 use truebound_core::leap::LeapTable;
 use truebound_core::settings::{BoundSettings, Discipline, Oscillator, ServerSettings, ServoSettings, Settings};
 use truebound_core::units::{FreqError, to_f64, to_i64};
 
 use address::{listen_address, prefixes};
+pub(crate) use clockbound::ClockBoundConfig;
+use clockbound::read_clockbound;
 pub(crate) use error::ConfigError;
 use error::Document;
 use ptp::read_ports;
 use quantity::{DAY, H, MIN, MS, S, US, show_duration, show_frequency};
 use source::read_sources;
-use table::{Entry, Table, boolean, choice, duration, frequency, integer, list, path, phase_noise, wander};
+use table::{Entry, Table, boolean, choice, duration, frequency, integer, list, path, phase_noise, string, wander};
 
 /// The file as a whole, in [`TABLES`].
 pub(crate) const ROOT: &str = "";
 
 /// Every table and its keys: what else the file says is refused.
-pub(crate) const TABLES: [(&str, &[&str]); 11] = [
+pub(crate) const TABLES: [(&str, &[&str]); 12] = [
     (
         ROOT,
         &[
@@ -52,11 +57,12 @@ pub(crate) const TABLES: [(&str, &[&str]); 11] = [
             "stamps",
             "server",
             "leap",
+            "clockbound",
             "source",
             "ptp",
         ],
     ),
-    ("clock", &["discipline", "oscillator", "freq-limit", "wander", "freq-spread", "phase-noise"]),
+    ("clock", &["discipline", "oscillator", "freq-limit", "wander", "freq-spread", "phase-noise", "vmclock"]),
     ("virtual", &["offset", "freq", "wander", "period", "jitter", "seed", "break-assumptions"]),
     ("bound", &["cpu-error", "max-holdover", "publish-interval", "memory"]),
     ("selection", &["max-liars"]),
@@ -64,6 +70,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 11] = [
     ("stamps", &["kernel", "watch-steps", "error"]),
     ("server", &["enabled", "listen", "allow", "deny"]),
     ("leap", &["file"]),
+    ("clockbound", &["shm0", "shm1", "directory", "realtime-slew"]),
     (
         "source",
         &[
@@ -83,6 +90,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 11] = [
             "claim-floor",
             "agent",
             "max-distance",
+            "smear",
             "count",
             "shift",
             "error",
@@ -130,28 +138,48 @@ const LEAP_FILE_LIMIT: u64 = 1 << 20;
 pub(crate) struct Config {
     /// What core is told.
     pub(crate) settings: Settings,
-    /// Files and seed of the agent.
+    /// Files, devices and seed of the agent.
     pub(crate) agent: AgentConfig,
     /// The virtual clock, with `discipline = "virtual"`.
     pub(crate) virtual_clock: Option<VirtualClockConfig>,
     /// How packets and steps are observed.
     pub(crate) stamps: StampConfig,
+    /// What ClockBound's clients get.
+    pub(crate) clockbound: ClockBoundConfig,
 }
 
-/// Files and seed of the agent.
+/// Files, devices and seed of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AgentConfig {
     /// Where the page and the control socket live.
     pub(crate) runtime_dir: PathBuf,
     /// Where every input is recorded, if anywhere.
     pub(crate) journal: Option<PathBuf>,
+    /// The hypervisor's page that is watched.
+    pub(crate) vmclock: VmClockChoice,
     /// Not in the file, since packets' cookies come of it: for tests and demonstrations.
     pub(crate) seed: Option<u64>,
 }
 
+/// Which page of a hypervisor (linux/vmclock-abi.h) is watched for disruptions of this VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum VmClockChoice {
+    /// [`VM_CLOCK`], if there is one.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// This one, or the agent does not start.
+    At(PathBuf),
+}
+
+/// Where the kernel puts the first such page.
+pub(crate) const VM_CLOCK: &str = "/dev/vmclock0";
+
 impl Default for AgentConfig {
     fn default() -> Self {
-        AgentConfig { runtime_dir: PathBuf::from("/run/truebound"), journal: None, seed: None }
+        let runtime_dir = PathBuf::from("/run/truebound");
+        AgentConfig { runtime_dir, journal: None, vmclock: VmClockChoice::Auto, seed: None }
     }
 }
 
@@ -208,6 +236,7 @@ impl Default for Config {
             agent: AgentConfig::default(),
             virtual_clock: None,
             stamps: StampConfig::default(),
+            clockbound: ClockBoundConfig::default(),
         }
     }
 }
@@ -256,6 +285,7 @@ impl Config {
             agent: read_agent(&root)?,
             virtual_clock,
             stamps: read_stamps(&root.table("stamps")?)?,
+            clockbound: read_clockbound(&root.table("clockbound")?, is_virtual)?,
             settings: Settings {
                 oscillator,
                 bound: read_bound(&root.table("bound")?)?,
@@ -291,7 +321,20 @@ fn read_agent(root: &Table<'_>) -> Result<AgentConfig, ConfigError> {
     let mut agent = AgentConfig::default();
     root.set("runtime-dir", &mut agent.runtime_dir, path)?;
     root.set("journal", &mut agent.journal, path)?;
+    root.table("clock")?.set("vmclock", &mut agent.vmclock, read_vmclock)?;
     Ok(agent)
+}
+
+fn read_vmclock(entry: &Entry<'_>) -> Result<VmClockChoice, ConfigError> {
+    match string(entry)? {
+        "auto" => Ok(VmClockChoice::Auto),
+        "off" => Ok(VmClockChoice::Off),
+        device if device.starts_with('/') && device.len() <= VM_PATH_BYTES => Ok(VmClockChoice::At(device.into())),
+        device if device.starts_with('/') => {
+            Err(entry.error(format!("longer than {VM_PATH_BYTES} bytes"), "link to it from a shorter path"))
+        }
+        _ => Err(entry.error("not the path of a device", format!("use \"auto\", \"off\" or \"{VM_CLOCK}\""))),
+    }
 }
 
 fn read_clock(clock: &Table<'_>) -> Result<(Discipline, Oscillator), ConfigError> {

@@ -89,7 +89,9 @@ fn obey(shell: &mut Shell, command: Command) -> Result<Value, String> {
             let report = shell.report();
             let at = report.at;
             let disciplined = shell.discipline.as_mut().map(|clock| clock.offset_at(at));
-            Ok(view::status(&report, disciplined))
+            let mut value = view::status(&report, disciplined);
+            value["vmclock"] = json!(shell.vm_path);
+            Ok(value)
         }
         Command::Sources => Ok(view::sources(&shell.report())),
         Command::Report => Ok(shell.recorder.to_json()),

@@ -69,6 +69,9 @@ fn words(event: &Event) -> String {
         Event::Unresolved { name } => format!("level=warn event=unresolved name={name}"),
         Event::PhcStepped { phc, ns } => format!("level=info event=phc-stepped phc={} by_ns={ns}", phc.0),
         Event::Foretold { what } => format!("level=warn event=vm-disruption-foretold what={}", what.name()),
+        Event::RealtimeSet { by_ns } => format!("level=warn event=realtime-set by_about_ns={by_ns}"),
+        Event::RealtimeSlewed { ppb: Some(ppb) } => format!("level=warn event=realtime-slewed rate_ppb={ppb}"),
+        Event::RealtimeSlewed { ppb: None } => "level=warn event=realtime-slewed rate_ppb=-".to_owned(),
         Event::Stepped { ns } => format!("level=info event=stepped by_ns={ns}"),
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod clockbound;
 mod commands;
 mod config;
 mod control;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Command::CheckConfig { file, json } => return check_config(&file, json),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => demo::check(&args),
-        Command::Now(running) => commands::now(&running),
+        Command::Now { running, strict } => commands::now(&running, strict),
         Command::Status(running) => commands::status(&running),
         Command::Sources(running) => commands::sources(&running),
         Command::Doctor(args) => doctor::run(&args),

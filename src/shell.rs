@@ -1,33 +1,34 @@
 //! The IO shell: waits for a socket, a deadline, a signal or a request, hands it to the core, and does what the core
 //! says. It decides nothing about time.
 
+mod host;
+mod journal;
 mod ptp;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use truebound_client::host::HostIdentity;
 use truebound_client::page::Publication;
 use truebound_client::{Publisher, Reason, Status, VirtualClock};
 use truebound_core::Agent;
 use truebound_core::event::Event;
 use truebound_core::io::{HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Transmit};
-use truebound_core::journal;
 use truebound_core::report::AgentReport;
 use truebound_core::settings::Settings;
 use truebound_core::time::RawTime;
-use truebound_hw::clock::{HostClock, SUSPEND_RESOLUTION_NS};
+use truebound_hw::clock::HostClock;
 use truebound_hw::socket::Batch;
 
-use crate::config::{AgentConfig, Config, StampConfig, VirtualClockConfig};
+use crate::clockbound::{self, ClockBound};
+use crate::config::{AgentConfig, ClockBoundConfig, Config, StampConfig, VirtualClockConfig};
 use crate::control::{self, Request};
 use crate::discipline::{VirtualDiscipline, splitmix};
 use crate::log;
@@ -36,6 +37,7 @@ use crate::ptp_ports::PtpPorts;
 use crate::recorder::Recorder;
 use crate::sockets::{Sockets, Stamped};
 use crate::watch::Ready;
+use journal::Journal;
 
 /// Datagrams taken from a socket at once.
 const BATCH: usize = 16;
@@ -43,6 +45,8 @@ const BATCH: usize = 16;
 const MAX_BATCHES: usize = 4;
 /// A reading of both clocks this recent brackets the next transmission too, ns.
 const FRESH_CROSS_NS: i64 = 200_000;
+/// Epochs of a fresh page begin with raw time in this unit: no agent withdraws its bounds a thousand times a second.
+const NS_PER_MS: u64 = 1_000_000;
 /// The host's clocksource and suspend counter are looked at this often.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
@@ -52,6 +56,12 @@ pub(crate) enum StartError {
     /// The page.
     #[error("{0}")]
     Publish(#[from] truebound_client::PublishError),
+    /// The hypervisor's page.
+    #[error("{0}: {1}; not a vmclock page that can be read: correct `vmclock` in [clock], or use \"auto\"")]
+    VmClock(PathBuf, std::io::Error),
+    /// A segment of ClockBound's.
+    #[error("{0}")]
+    ClockBound(#[from] truebound_hw::clockbound::SegmentError),
     /// A directory or socket of the runtime dir, or the journal.
     #[error("{0}: {1}")]
     Path(PathBuf, std::io::Error),
@@ -90,6 +100,7 @@ pub(crate) struct Shell {
     /// The buffers of the last batch, while nobody reads them.
     batch: Option<Batch>,
     publisher: Option<Publisher>,
+    clockbound: Option<ClockBound>,
     last_publication: Option<Box<Publication>>,
     pub(crate) discipline: Option<VirtualDiscipline>,
     pub(crate) recorder: Recorder,
@@ -103,6 +114,8 @@ pub(crate) struct Shell {
     ptp_outbox: VecDeque<Box<PtpTransmit>>,
     wake_at: RawTime,
     use_kernel_stamps: bool,
+    /// The hypervisor's page that is watched.
+    pub(crate) vm_path: Option<PathBuf>,
     plan_path: Option<PathBuf>,
     fixed: Fixed,
     is_quiet: bool,
@@ -112,14 +125,8 @@ pub(crate) struct Shell {
 struct Fixed {
     agent: AgentConfig,
     stamps: StampConfig,
+    clockbound: ClockBoundConfig,
     virtual_clock: Option<VirtualClockConfig>,
-}
-
-/// A journal being written.
-struct Journal {
-    writer: journal::Writer,
-    digest: journal::Digest,
-    file: File,
 }
 
 /// What the tasks send to the shell.
@@ -132,9 +139,11 @@ impl Shell {
     fn open(plan: &Plan) -> Result<(Shell, Inboxes), StartError> {
         let kernel_raw = HostClock::new(None, false).raw_now();
         let virtual_clock = plan.config.virtual_clock.as_ref().map(|clock| virtual_clock_at(kernel_raw, clock));
-        let clock = HostClock::new(virtual_clock, plan.config.stamps.watch_steps);
+        let (vm, vm_path) = host::open_vm(&plan.config.agent.vmclock)?;
+        let clock = HostClock::new(virtual_clock, plan.config.stamps.watch_steps).watching(vm);
         let now = clock.raw_now();
-        let publisher = if plan.is_agent { Some(open_page(&plan.config, virtual_clock)?) } else { None };
+        let identity = HostIdentity::here(vm_path.clone());
+        let publisher = if plan.is_agent { Some(open_page(&plan.config, virtual_clock, &identity)?) } else { None };
         let (ready_sender, ready) = mpsc::unbounded_channel();
         let (resolved_sender, resolved) = mpsc::unbounded_channel();
         let mut sockets = Sockets::new(ready_sender.clone());
@@ -152,9 +161,10 @@ impl Shell {
             phcs: Phcs::default(),
             batch: None,
             publisher,
+            clockbound: open_clockbound(plan, vm_path.as_deref())?,
             last_publication: None,
             recorder: Recorder::new(),
-            journal: open_journal(plan, now)?,
+            journal: Journal::open(plan, now)?,
             resolved: resolved_sender,
             last_cross: RawTime::from_ns(i64::MIN),
             wants_cross: false,
@@ -163,10 +173,12 @@ impl Shell {
             ptp_outbox: VecDeque::new(),
             wake_at: now,
             use_kernel_stamps: plan.config.stamps.kernel,
+            vm_path,
             plan_path: plan.path.clone(),
             fixed: Fixed {
                 agent: plan.as_written.clone(),
                 stamps: plan.config.stamps,
+                clockbound: plan.config.clockbound.clone(),
                 virtual_clock: plan.config.virtual_clock,
             },
             is_quiet: !plan.is_agent,
@@ -212,13 +224,13 @@ impl Shell {
         }
     }
 
-    /// One input and its outputs, but for the datagrams to send. That the host slept comes before anything that came
-    /// after it, or the core would take the two sides of the sleep for one.
+    /// One input and its outputs, but for the datagrams to send. That the host slept, or was moved, comes before
+    /// anything that came after it, or the core would take the two sides of the break for one.
     fn step(&mut self, input: Input<'_>, text: &str) {
         if !matches!(input, Input::Host(_) | Input::Restored { .. }) {
-            let suspended_ns = self.clock.suspended_ns();
-            if suspended_ns != self.host.suspended_ns {
-                self.host.suspended_ns = suspended_ns;
+            let (suspended_ns, vm_mark) = (self.clock.suspended_ns(), self.clock.vm_mark());
+            if (suspended_ns, vm_mark) != (self.host.suspended_ns, self.host.vm_mark) {
+                self.host = HostState { suspended_ns, vm_mark, ..self.host };
                 self.feed(Input::Host(self.host), "");
             }
         }
@@ -228,13 +240,13 @@ impl Shell {
     fn feed(&mut self, input: Input<'_>, text: &str) {
         let now = self.clock.raw_now();
         if let Some(journal) = &mut self.journal {
-            journal.writer.input(now, &input, text);
+            journal.input(now, &input, text);
         }
         self.agent.handle(now, input);
         loop {
             let output = self.agent.poll();
             if let Some(journal) = &mut self.journal {
-                journal.digest.add(&output);
+                journal.output(&output);
             }
             match output {
                 Output::Transmit(transmit) => self.outbox.push_back(transmit),
@@ -376,7 +388,16 @@ impl Shell {
         if let Some(publisher) = &self.publisher {
             publisher.publish(&publication);
         }
+        if let Some(clockbound) = &mut self.clockbound {
+            clockbound.published(&publication);
+        }
         self.last_publication = Some(publication);
+    }
+
+    fn refresh_clockbound(&mut self) {
+        if let (Some(clockbound), Some(last)) = (&mut self.clockbound, &self.last_publication) {
+            clockbound.refresh(last);
+        }
     }
 
     fn resolve(&self, source: u32, host: String, port: u16) {
@@ -435,6 +456,7 @@ impl Shell {
             last.reason = Reason::AgentStopped;
             publisher.publish(last);
         }
+        self.refresh_clockbound();
         if let Some(journal) = &mut self.journal {
             journal.flush();
         }
@@ -446,8 +468,10 @@ impl Fixed {
     fn ignored(&self, config: &Config, settings: &Settings) -> Option<String> {
         let changed = [
             ("stamps", config.stamps != self.stamps),
+            ("clockbound", config.clockbound != self.clockbound),
             ("runtime-dir", config.agent.runtime_dir != self.agent.runtime_dir),
             ("journal", config.agent.journal != self.agent.journal),
+            ("vmclock", config.agent.vmclock != self.agent.vmclock),
             ("virtual", config.virtual_clock != self.virtual_clock),
             ("discipline", config.settings.discipline != settings.discipline),
         ];
@@ -461,33 +485,12 @@ fn listening(settings: &Settings) -> Vec<SocketAddr> {
     settings.server.as_ref().map(|server| server.listen.clone()).unwrap_or_default()
 }
 
-impl Journal {
-    /// The digest of what came out, then everything to the file.
-    fn flush(&mut self) {
-        use std::io::Write;
-        self.writer.outputs(std::mem::take(&mut self.digest));
-        if let Err(error) = self.file.write_all(&self.writer.take()) {
-            log::warn("journal", &error.to_string());
-        }
+fn open_clockbound(plan: &Plan, vm_path: Option<&Path>) -> Result<Option<ClockBound>, StartError> {
+    let Config { clockbound, stamps, settings, .. } = &plan.config;
+    if !plan.is_agent {
+        return Ok(None);
     }
-}
-
-fn open_journal(plan: &Plan, start: RawTime) -> Result<Option<Journal>, StartError> {
-    let Some(path) = &plan.config.agent.journal else { return Ok(None) };
-    let file = create_private(path).map_err(|error| StartError::Path(path.clone(), error))?;
-    let leap = plan.config.settings.leap.to_text();
-    let header = journal::Header { seed: plan.seed, start, config: plan.text.clone(), leap };
-    Ok(Some(Journal { writer: journal::Writer::new(&header), digest: journal::Digest::default(), file }))
-}
-
-/// An empty file for this user only: whoever reads the journal knows the seed, and with it every cookie.
-fn create_private(path: &Path) -> std::io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    let facts = file.metadata()?;
-    if facts.is_file() && facts.permissions().mode() & 0o777 != 0o600 {
-        file.set_permissions(PermissionsExt::from_mode(0o600))?;
-    }
-    Ok(file)
+    Ok(ClockBound::open(clockbound, stamps.watch_steps, settings.bound.cpu_error_ns, vm_path)?)
 }
 
 /// The virtual clock, beginning at CLOCK_MONOTONIC_RAW `origin`; the seed chooses where in its swing it begins.
@@ -502,23 +505,14 @@ fn virtual_clock_at(origin: RawTime, config: &VirtualClockConfig) -> VirtualCloc
     }
 }
 
-fn open_page(config: &Config, virtual_clock: Option<VirtualClock>) -> Result<Publisher, StartError> {
+fn open_page(
+    config: &Config,
+    virtual_clock: Option<VirtualClock>,
+    identity: &HostIdentity,
+) -> Result<Publisher, StartError> {
     let dir = &config.agent.runtime_dir;
     std::fs::create_dir_all(dir).map_err(|error| StartError::Path(dir.clone(), error))?;
-    Ok(Publisher::open(&dir.join("bound"), virtual_clock, &HostIdentity::here(None))?)
-}
-
-/// Does the page of the previous run still hold a bound under the assumptions and settings of this one?
-fn restorable(last: &Publication, host: &HostState, settings: &Settings) -> bool {
-    let oscillator = &settings.oscillator;
-    let slept_ns = host.suspended_ns.saturating_sub(last.suspended_ns);
-    last.status.has_bound()
-        && last.clocksource == host.clocksource
-        && slept_ns.saturating_abs() < SUSPEND_RESOLUTION_NS
-        && last.assumptions == settings.digest()
-        && last.bound.half_wander >= truebound_core::units::half_wander(oscillator.wander_per_s)
-        && last.spread >= oscillator.freq_spread.to_rate_up()
-        && last.omega_limit >= oscillator.freq_limit.to_rate_up()
+    Ok(Publisher::open(&dir.join("bound"), virtual_clock, identity)?)
 }
 
 /// Runs until a signal, or for the planned duration. Gives the last report.
@@ -534,6 +528,8 @@ pub(crate) async fn run(plan: Plan) -> Result<AgentReport, StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut house = tokio::time::interval(HOUSEKEEPING);
+    let mut beat = tokio::time::interval(clockbound::REFRESH);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut end = pin!(tokio::time::sleep(plan.duration.unwrap_or_default()));
     if plan.is_agent {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -549,6 +545,7 @@ pub(crate) async fn run(plan: Plan) -> Result<AgentReport, StartError> {
             _ = hang_up.recv() => drop(shell.reload()),
             () = &mut end, if plan.duration.is_some() => break,
             _ = house.tick() => shell.keep_house(),
+            _ = beat.tick(), if shell.clockbound.is_some() => shell.refresh_clockbound(),
             () = pause(sleep_ns) => shell.woken(),
             Some((source, addresses)) = inboxes.resolved.recv() => shell.handle(Input::Resolved { source, addresses }),
             Some(request) = requests.recv() => control::serve(&mut shell, request),
@@ -587,8 +584,13 @@ fn begin(shell: &mut Shell) {
     let ports = shell.ptp.tend();
     match shell.publisher.as_ref().and_then(Publisher::last) {
         Some(last) => {
-            let bound = restorable(&last, &host, shell.agent.settings()).then_some(last.bound);
+            let bound = host::restorable(&last, &host, shell.agent.settings()).then_some(last.bound);
             shell.handle(Input::Restored { bound, epoch: last.epoch });
+        }
+        // A fresh page: readers may remember the epochs of one that was removed, and raw time never comes again.
+        None if shell.publisher.is_some() => {
+            let epoch = shell.now().as_ns().unsigned_abs() / NS_PER_MS;
+            shell.handle(Input::Restored { bound: None, epoch });
         }
         None => shell.handle(Input::Wakeup),
     }

@@ -46,6 +46,11 @@ pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value
         })),
         "ptp": report.ptp.iter().map(ptp::port).collect::<Vec<_>>(),
         "phcs": report.phcs.iter().map(ptp::phc).collect::<Vec<_>>(),
+        "vm_disruption": report.foretold.name(),
+        "realtime": {
+            "sets": report.realtime.sets, "last_set_ns": report.realtime.last_set_ns,
+            "slews": report.realtime.slews, "rate_ppb": report.realtime.rate_ppb,
+        },
     })
 }
 

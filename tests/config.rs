@@ -9,7 +9,7 @@ mod refusals;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use config::{Config, ConfigError, ROOT, TABLES, VirtualClockConfig};
+use config::{ClockBoundConfig, Config, ConfigError, ROOT, TABLES, VirtualClockConfig, VmClockChoice};
 use truebound_core::estimate::Filter;
 use truebound_core::io::PhcId;
 use truebound_core::leap::LeapTable;
@@ -17,6 +17,7 @@ use truebound_core::settings::{
     DelayMechanism, Discipline, Oscillator, Prefix, PtpRole, PtpSettings, PtpTransport, ServerSettings, Settings,
     SourceKind, SourceSettings, Timescale,
 };
+use truebound_core::smear::Smear;
 use truebound_core::units::FreqError;
 
 const EXAMPLE: &str = include_str!("../config/truebound.toml");
@@ -150,6 +151,7 @@ fn the_example_file_has_every_key_with_its_default_and_range() {
         ("clock.discipline = \"virtual\"\n[virtual]", "period", "\"0s\""),
         ("clock.discipline = \"virtual\"\n[virtual]", "jitter", "\"-1ns\""),
         ("clock.discipline = \"virtual\"\n[virtual]", "seed", "-1"),
+        ("[clockbound]", "realtime-slew", "\"0ppm\""),
         ("[[source]]\nserver = \"a\"", "poll-min", "\"0s\""),
         ("[[source]]\nserver = \"a\"", "burst", "17"),
         ("[[source]]\nserver = \"a\"", "claim-floor", "\"-1ns\""),
@@ -193,6 +195,7 @@ fn every_key_reaches_its_setting() {
         wander = "2e-7/s"
         freq-spread = "60000ppb"
         phase-noise = "0.04us/sqrt(s)"
+        vmclock = "/dev/vmclock1"
         [bound]
         cpu-error = "1us"
         max-holdover = "2h"
@@ -227,6 +230,7 @@ fn every_key_reaches_its_setting() {
         claim-floor = "25us"
         agent = true
         max-distance = "100ms"
+        smear = "noon-to-noon"
         [[source]]
         pool = "pool.example.net"
         count = 16
@@ -237,6 +241,8 @@ fn every_key_reaches_its_setting() {
     assert_eq!(config.agent.runtime_dir, PathBuf::from("/tmp/t"));
     assert_eq!(config.agent.journal, Some(PathBuf::from("j")));
     assert_eq!(config.agent.seed, None);
+    assert_eq!(config.agent.vmclock, VmClockChoice::At(PathBuf::from("/dev/vmclock1")));
+    assert_eq!(accepted("clock.vmclock = \"off\"").agent.vmclock, VmClockChoice::Off);
     assert!(!config.stamps.kernel && !config.stamps.watch_steps);
     let settings = config.settings;
     let oscillator = Oscillator {
@@ -274,6 +280,7 @@ fn every_key_reaches_its_setting() {
         claim_floor_ns: Some(25_000),
         agent: true,
         max_distance_ns: 100_000_000,
+        smear: Smear::NoonToNoon,
     };
     assert_eq!(rack, &expected);
     assert_eq!(pool.kind, SourceKind::Pool { host: "pool.example.net".into(), port: 123, count: 16 });
@@ -736,4 +743,21 @@ fn a_host_that_defines_time_follows_nobody() {
     let error = Config::parse(text, Path::new("t.toml")).expect_err("two roots of time");
     assert_eq!((error.line(), error.column()), (Some(4), Some(9)));
     assert!(error.message().contains("cannot follow other sources"), "{error}");
+}
+
+#[test]
+fn every_key_of_clockbound_reaches_its_setting() {
+    let config =
+        accepted("[clockbound]\nshm0 = true\nshm1 = true\ndirectory = \"/run/cb\"\nrealtime-slew = \"83333ppm\"\n");
+    let expected = ClockBoundConfig {
+        shm0: true,
+        shm1: true,
+        directory: "/run/cb".into(),
+        realtime_slew: Some(FreqError::from_ppm(83_333.0)),
+    };
+    assert_eq!(config.clockbound, expected);
+    assert_eq!(config.settings, accepted("").settings, "no bound depends on it");
+    // The counter's clients need no word, and without a segment nobody minds a virtual clock.
+    assert!(accepted("clockbound.shm1 = true").clockbound.shm1);
+    accepted("clock.discipline = \"virtual\"\nclockbound.shm0 = false\nclockbound.shm1 = false");
 }

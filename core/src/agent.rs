@@ -20,6 +20,7 @@ use crate::association::{Association, Peer, PhcSource, ntp};
 use crate::clocks::Clocks;
 use crate::estimate::Estimate;
 use crate::event::Event;
+use crate::foreign::{Foreign, RealtimeWatch};
 use crate::io::{
     AssociationId, Control, CrossReading, HardwareStamp, HostState, Input, Output, Received, SocketId, Transmit,
     TxToken,
@@ -48,6 +49,8 @@ pub struct Agent {
     outputs: VecDeque<Output>,
     events: Vec<Event>,
     clocks: Clocks,
+    /// What others do to CLOCK_REALTIME.
+    realtime: RealtimeWatch,
     /// The PTP ports.
     engine: Engine,
     /// What is known of them and of their messages under way.
@@ -93,6 +96,7 @@ impl Agent {
             outputs: VecDeque::new(),
             events: Vec::new(),
             clocks: Clocks::new(),
+            realtime: RealtimeWatch::default(),
             engine: Engine::new(&settings.ptp),
             ports: ptp::Ports::new(&settings.ptp),
             host: None,
@@ -444,6 +448,10 @@ impl Agent {
 
     fn cross_stamped(&mut self, reading: CrossReading) {
         self.clocks.real.push(reading);
+        self.events.extend(self.realtime.push(reading).into_iter().flatten().map(|foreign| match foreign {
+            Foreign::Set { by_ns } => Event::RealtimeSet { by_ns },
+            Foreign::Slewed { ppb } => Event::RealtimeSlewed { ppb },
+        }));
         if let Some(responder) = &mut self.responder {
             responder.bracketed(&self.clocks.real);
         }
@@ -511,6 +519,7 @@ impl Agent {
             responder.forget();
         }
         self.clocks.clear();
+        self.realtime.clear();
         self.ports.forget();
         self.local = None;
         self.servo = None;

@@ -145,6 +145,17 @@ pub enum Event {
         /// Now.
         what: Foretold,
     },
+    /// Somebody set CLOCK_REALTIME. The bound does not rest on it. Told once a minute at most.
+    RealtimeSet {
+        /// By about how much, ns.
+        by_ns: i64,
+    },
+    /// Somebody turned CLOCK_REALTIME's rate by more than a locked daemon does. The bound does not rest on it. Told once
+    /// a minute at most.
+    RealtimeSlewed {
+        /// Its rate against raw time now, ppb; `None`: a phase is slewed away.
+        ppb: Option<i64>,
+    },
     /// The disciplined clock was stepped.
     Stepped {
         /// By how much, ns.

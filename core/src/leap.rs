@@ -5,6 +5,7 @@
 
 use truebound_client::page::UtcOffset;
 
+use crate::smear::Smear;
 use crate::time::{NS_PER_S, TaiTime, UtcTime};
 
 /// One line of the table: from this instant on, TAI − UTC is this.
@@ -90,6 +91,25 @@ impl LeapTable {
         known.chain([self.next_possible_unix_s]).any(is_near)
     }
 
+    /// The leap seconds of the table: Unix time from which on the new offset holds, s, TAI − UTC before and after, s.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (i64, i32, i32)> {
+        self.entries.windows(2).map(|pair| (pair[1].from_unix_s, pair[0].offset_s, pair[1].offset_s))
+    }
+
+    /// Does `utc` come after the first leap second that may be there without standing in the table, or less than
+    /// `early_ns` before it?
+    pub(crate) fn is_in_doubt(&self, utc: UtcTime, early_ns: i64) -> bool {
+        let possible = UtcTime::from_ns(self.next_possible_unix_s.saturating_mul(NS_PER_S));
+        possible.ns_since(utc) <= early_ns
+    }
+
+    /// The least and the greatest TAI that may be meant by a source's Unix time: by this table, and in doubt by a second
+    /// from the next possible leap on.
+    #[must_use]
+    pub fn tai_span(&self, utc: UtcTime) -> (TaiTime, TaiTime) {
+        Smear::None.to_tai(utc, self)
+    }
+
     /// The TAI instant of the table's expiry.
     #[must_use]
     pub fn expiry(&self) -> TaiTime {
@@ -128,10 +148,13 @@ impl LeapTable {
         let utc = self.to_utc(tai);
         let offset_s = self.offset_s(utc);
         let unix_s = utc.as_ns().div_euclid(NS_PER_S);
-        let change = |at_unix_s: i64, after_s| UtcOffset {
-            offset_s,
-            after_s,
-            change_at_ns: at_unix_s.saturating_add(i64::from(offset_s)).saturating_mul(NS_PER_S),
+        // The second before `at_unix_s` is the one that is left out, if one is: the change comes at its begin. Nobody
+        // knows that of a leap which is only possible.
+        let change = |at_unix_s: i64, after_s: i32| {
+            let least_s =
+                if after_s == UtcOffset::UNKNOWN { offset_s.saturating_sub(1) } else { after_s.min(offset_s) };
+            let change_at_ns = at_unix_s.saturating_add(i64::from(least_s)).saturating_mul(NS_PER_S);
+            UtcOffset { offset_s, after_s, change_at_ns }
         };
         match self.entries.iter().find(|entry| entry.from_unix_s > unix_s) {
             Some(next) => change(next.from_unix_s, next.offset_s),
@@ -207,13 +230,40 @@ mod tests {
     }
 
     #[test]
+    fn a_second_that_is_left_out_is_a_gap_of_utc_and_none_of_tai() {
+        let leap_s = 2_287_785_600 - 2_208_988_800;
+        let table = LeapTable::parse("#@ 3991593600\n2272060800 10\n2287785600 9\n").expect("well formed");
+        let utc_ns = |tai_ns: i64| table.to_utc(TaiTime::from_ns(tai_ns)).as_ns();
+        let change_ns = (leap_s + 9) * NS_PER_S;
+        assert_eq!(utc_ns(change_ns), leap_s * NS_PER_S);
+        assert_eq!(utc_ns(change_ns - 1), (leap_s - 1) * NS_PER_S - 1, "23:59:58 is the last second");
+        for unix_s in [leap_s - 2, leap_s, leap_s + 1] {
+            let utc = UtcTime::from_ns(unix_s * NS_PER_S);
+            assert_eq!(table.to_utc(table.to_tai(utc)), utc);
+        }
+        let around = table.around(TaiTime::from_ns(change_ns - NS_PER_S));
+        assert_eq!(around, UtcOffset { offset_s: 10, after_s: 9, change_at_ns: change_ns });
+    }
+
+    #[test]
+    fn sources_of_utc_are_in_doubt_from_the_next_possible_leap_on() {
+        let table = LeapTable::default();
+        let possible_ns = 1_814_400_000 * NS_PER_S;
+        let width_ns = |utc_ns: i64| {
+            let (earliest, latest) = table.tai_span(UtcTime::from_ns(utc_ns));
+            latest.ns_since(earliest)
+        };
+        assert_eq!((width_ns(possible_ns - 1), width_ns(possible_ns)), (0, 2 * NS_PER_S));
+    }
+
+    #[test]
     fn after_the_expiry_the_next_half_year_is_in_doubt() {
         // 2027-07-01T00:00:00Z is the first possible leap after the built-in expiry.
         let table = LeapTable::default();
         let now = table.to_tai(UtcTime::from_ns(1_790_000_000 * NS_PER_S));
         let around = table.around(now);
         assert_eq!((around.offset_s, around.after_s), (37, UtcOffset::UNKNOWN));
-        assert_eq!(around.change_at_ns, (1_814_400_000 + 37) * NS_PER_S);
+        assert_eq!(around.change_at_ns, (1_814_400_000 + 36) * NS_PER_S, "a second may be left out");
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use core::net::SocketAddr;
 
 use truebound_client::bound::Bound;
+use truebound_client::host::Foretold;
 use truebound_client::{Reason, Status};
 
 use crate::association::Counters;
 use crate::association::ptp::PtpVote;
 use crate::bound::Terms;
 use crate::estimate::Estimate;
+use crate::foreign::RealtimeReport;
 use crate::io::{AssociationId, PhcId};
 use crate::phc::PhcRelation;
 use crate::ptp::{Announced, Counters as PtpCounters, PortIdentity, PortState};
@@ -46,6 +48,10 @@ pub struct AgentReport {
     pub asserted: Option<Bound>,
     /// The PHCs against raw time.
     pub phcs: Vec<(PhcId, PhcRelation)>,
+    /// What others did to CLOCK_REALTIME.
+    pub realtime: RealtimeReport,
+    /// What the hypervisor foretells.
+    pub foretold: Foretold,
 }
 
 /// What stamps a PTP port's messages.

@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::estimate::Filter;
 use crate::io::PhcId;
 use crate::leap::LeapTable;
+use crate::smear::Smear;
 use crate::time::NS_PER_S;
 use crate::units::FreqError;
 
@@ -140,7 +141,7 @@ pub struct SourceSettings {
     pub filter: Filter,
     /// The operator's word that this source is truthful (BOUND §4).
     pub trust: bool,
-    /// Independence group; `None`: by (refid, stratum), or by address at stratum 1.
+    /// Independence group; `None`: that of its smear, or by (refid, stratum), or by address at stratum 1.
     pub group: Option<String>,
     /// Added to the source's claim, ns; `None`: 0 on loopback and for other agents, 25 µs otherwise.
     pub claim_floor_ns: Option<i64>,
@@ -148,6 +149,8 @@ pub struct SourceSettings {
     pub agent: bool,
     /// Answers that claim a root distance beyond this are not used, ns.
     pub max_distance_ns: i64,
+    /// What it makes of leap seconds, by the operator's word.
+    pub smear: Smear,
 }
 
 impl SourceSettings {
@@ -168,6 +171,7 @@ impl SourceSettings {
             claim_floor_ns: None,
             agent: false,
             max_distance_ns: 1_500_000_000,
+            smear: Smear::None,
         }
     }
 }

@@ -14,7 +14,7 @@ use nix::sys::timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, 
 use nix::time::{ClockId, clock_gettime};
 use truebound_client::bound::RATE_BITS;
 use truebound_client::clock::{MonotonicRaw, RawClock, VirtualClock};
-use truebound_client::host::ClocksourceFile;
+use truebound_client::host::{ClocksourceFile, VmMark, VmPage};
 pub use truebound_client::tick::SUSPEND_RESOLUTION_NS;
 use truebound_core::io::{CrossReading, HostState, KernelRate, PhcReading};
 use truebound_core::time::{NS_PER_S, RawTime, RealTime};
@@ -32,7 +32,6 @@ const NOMINAL_TICK_US: i64 = 10_000;
 const PPB_PER_TICK_US: i64 = 100_000;
 
 /// Reads the clocks of this host. What the kernel lacks is absent from the readings.
-#[derive(Debug)]
 pub struct HostClock {
     virtual_clock: Option<VirtualClock>,
     step_watch: Option<StepWatch>,
@@ -42,6 +41,8 @@ pub struct HostClock {
     usual_width_ns: i64,
     /// CLOCK_BOOTTIME − CLOCK_MONOTONIC as last reported, ns.
     suspended_ns: AtomicI64,
+    /// The hypervisor's page, if it is watched.
+    vm: Option<VmPage>,
 }
 
 impl HostClock {
@@ -51,7 +52,14 @@ impl HostClock {
     pub fn new(virtual_clock: Option<VirtualClock>, watch_steps: bool) -> Self {
         let step_watch = if watch_steps { StepWatch::new().ok() } else { None };
         let has_boottime = clock_ns(ClockId::CLOCK_BOOTTIME).is_some();
-        HostClock { virtual_clock, step_watch, has_boottime, usual_width_ns: 0, suspended_ns: AtomicI64::new(0) }
+        let suspended_ns = AtomicI64::new(0);
+        HostClock { virtual_clock, step_watch, has_boottime, usual_width_ns: 0, suspended_ns, vm: None }
+    }
+
+    /// The same, watching the hypervisor's page too.
+    #[must_use]
+    pub fn watching(self, vm: Option<VmPage>) -> Self {
+        HostClock { vm, ..self }
     }
 
     /// Raw time now.
@@ -98,7 +106,20 @@ impl HostClock {
     /// What the host is, as far as raw time depends on it.
     #[must_use]
     pub fn host_state(&self) -> HostState {
-        HostState { clocksource: read_clocksource(), suspended_ns: self.suspended_ns(), ..HostState::default() }
+        HostState {
+            clocksource: read_clocksource(),
+            suspended_ns: self.suspended_ns(),
+            vm_mark: self.vm_mark(),
+            foretold: self.vm.as_ref().map(VmPage::foretold).unwrap_or_default(),
+        }
+    }
+
+    /// What changes when the hypervisor moves or restores this VM; zero for ever if its page is not watched. Cheap
+    /// enough for every event: a few loads.
+    #[inline]
+    #[must_use]
+    pub fn vm_mark(&self) -> VmMark {
+        self.vm.as_ref().map(VmPage::mark).unwrap_or_default()
     }
 
     /// CLOCK_BOOTTIME − CLOCK_MONOTONIC, ns: time spent suspended. 0 for ever if the kernel lacks CLOCK_BOOTTIME.
@@ -457,6 +478,28 @@ mod tests {
         // Noise below the resolution changes nothing.
         clock.suspended_ns.store(after + SUSPEND_RESOLUTION_NS / 2, Ordering::Relaxed);
         assert_eq!(clock.suspended_ns(), after + SUSPEND_RESOLUTION_NS / 2);
+    }
+
+    #[test]
+    fn a_watched_page_gives_its_mark_and_what_it_foretells_and_without_one_nothing_changes() {
+        use std::os::unix::fs::FileExt;
+        use truebound_client::host::Foretold;
+
+        let path = std::env::temp_dir().join(format!("truebound-hw-vmclock-{}", std::process::id()));
+        let mut page = vec![0; 4096];
+        page[..10].copy_from_slice(b"VCLK\0\x10\0\0\x01\0");
+        std::fs::write(&path, page).expect("a scratch file");
+        let clock = HostClock::new(None, false).watching(Some(VmPage::open(&path).expect("such a page")));
+        let file = std::fs::File::options().write(true).open(&path).expect("ours");
+        let _ = std::fs::remove_file(&path);
+        assert_eq!(clock.vm_mark(), VmMark::default());
+        // VMCLOCK_FLAG_DISRUPTION_IMMINENT; then the marker, as after a migration.
+        file.write_all_at(&[4], 24).expect("written");
+        assert_eq!((clock.host_state().foretold, clock.vm_mark()), (Foretold::Imminent, VmMark::default()));
+        file.write_all_at(&[9], 16).expect("written");
+        let mark = VmMark { disruption_marker: 9, generation: 0 };
+        assert_eq!((clock.vm_mark(), clock.host_state().vm_mark), (mark, mark));
+        assert_eq!(HostClock::new(None, false).host_state().vm_mark, VmMark::default());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! nix covers the rest. Its `recvmsg` and `sendmsg` allocate for each control message, and it has no adjtimex(2).
 #![allow(unsafe_code)]
 
+pub(crate) mod counter;
 pub(crate) mod device;
+pub(crate) mod segment;
 
 use std::io;
 use std::mem;

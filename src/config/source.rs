@@ -3,6 +3,7 @@
 use truebound_core::estimate::Filter;
 use truebound_core::io::PhcId;
 use truebound_core::settings::{SourceKind, SourceSettings, Timescale};
+use truebound_core::smear::Smear;
 
 use super::address::host_and_port;
 use super::error::ConfigError;
@@ -11,6 +12,9 @@ use super::table::{Entry, Table, boolean, choice, duration, integer, string, wor
 
 /// The longest of core's default polling intervals, which depend on the address.
 const DEFAULT_POLL_NS: i64 = 16 * S;
+
+/// The words for [`Smear`].
+const SMEARS: [(&str, Smear); 2] = [("none", Smear::None), ("noon-to-noon", Smear::NoonToNoon)];
 
 /// The words for [`Timescale`].
 pub(crate) const TIMESCALES: [(&str, Timescale); 2] = [("tai", Timescale::Tai), ("utc", Timescale::Utc)];
@@ -137,7 +141,7 @@ fn read_host(table: &Table<'_>, key: &str, entry: &Entry<'_>) -> Result<(String,
 /// Keys that would be ignored on this kind of source.
 fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigError> {
     const NETWORK: [&str; 2] = ["server", "pool"];
-    const KEYS: [(&str, &[&str]); 13] = [
+    const KEYS: [(&str, &[&str]); 14] = [
         ("count", &["pool"]),
         ("shift", &["local"]),
         ("error", &["local", "phc"]),
@@ -151,6 +155,7 @@ fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigErro
         ("claim-floor", &NETWORK),
         ("agent", &NETWORK),
         ("max-distance", &NETWORK),
+        ("smear", &NETWORK),
     ];
     for (key, kinds) in KEYS {
         if let Some(entry) = table.entry(key)
@@ -189,6 +194,7 @@ fn read_source(table: &Table<'_>, source: &mut SourceSettings) -> Result<(), Con
     table.set("claim-floor", &mut source.claim_floor_ns, duration(0, 10 * S))?;
     table.set("agent", &mut source.agent, boolean)?;
     table.set("max-distance", &mut source.max_distance_ns, duration(MS, 16 * S))?;
+    table.set("smear", &mut source.smear, choice(&SMEARS))?;
     read_polls(table, source)
 }
 

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use super::Finding;
 use super::interface::Nic;
 use crate::commands::ask;
+use crate::config::VM_CLOCK;
 
 const CHECK: &str = "agent";
 const PTP: &str = "ptp-port";
+const VMCLOCK: &str = "vmclock";
 
 /// Asks the agent of `runtime_dir`.
 pub(crate) fn check(runtime_dir: &Path, nics: &[Nic]) -> Vec<Finding> {
@@ -21,7 +23,12 @@ pub(crate) fn check(runtime_dir: &Path, nics: &[Nic]) -> Vec<Finding> {
     }
     match ask(runtime_dir, &json!({ "command": "status" })) {
         Err(error) => vec![Finding::note(CHECK, error).fix("run this as the user of the agent")],
-        Ok(status) => judge(&status, |interface| nics.iter().any(|nic| nic.name == interface && nic.caps.hardware())),
+        Ok(status) => {
+            let mut findings =
+                judge(&status, |interface| nics.iter().any(|nic| nic.name == interface && nic.caps.hardware()));
+            findings.extend(judge_vmclock(&status, Path::new(VM_CLOCK).exists()));
+            findings
+        }
     }
 }
 
@@ -45,6 +52,23 @@ fn judge(status: &Value, can_stamp: impl Fn(&str) -> bool) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Which page of a hypervisor tells when this VM is moved.
+fn judge_vmclock(status: &Value, has_device: bool) -> Option<Finding> {
+    let foretells = status["vm_disruption"].as_str().unwrap_or("nothing");
+    match status["vmclock"].as_str() {
+        Some(page) if foretells == "nothing" => Some(Finding::ok(VMCLOCK, format!("{page} is watched"))),
+        Some(page) => {
+            let fix = "drain leases from this VM and grant it none: its time will be withdrawn";
+            Some(Finding::note(VMCLOCK, format!("{page} foretells a disruption: {foretells}")).fix(fix))
+        }
+        None if has_device => {
+            let fix = "let the agent read it and do not switch `vmclock` off in [clock]: only it tells of migrations";
+            Some(Finding::missing(VMCLOCK, format!("{VM_CLOCK} is there, but the agent does not watch it"), fix))
+        }
+        None => None,
+    }
 }
 
 fn name(port: &Value) -> &str {
@@ -119,6 +143,20 @@ mod tests {
         assert_eq!(of_port(&port("passive", 0, "none"), false), [Ok]);
         assert_eq!(of_port(&port("listening", 0, "none"), false), [Missing]);
         assert_eq!(of_port(&port("faulty", 0, "none"), false), [Missing]);
+    }
+
+    #[test]
+    fn a_watched_vmclock_is_named_and_what_it_foretells_is_said() {
+        use Outcome::{Missing, Note, Ok};
+        let page = "/dev/vmclock0";
+        let verdict = |vmclock: Value, foretells: &str, has_device| {
+            let status = json!({ "vmclock": vmclock, "vm_disruption": foretells });
+            judge_vmclock(&status, has_device).map(|finding| finding.verdict)
+        };
+        assert_eq!(verdict(page.into(), "nothing", true), Some(Ok));
+        assert_eq!(verdict(page.into(), "imminent", true), Some(Note));
+        assert_eq!(verdict(Value::Null, "nothing", true), Some(Missing), "there, and not watched");
+        assert_eq!(verdict(Value::Null, "nothing", false), None, "no such hypervisor");
     }
 
     #[test]

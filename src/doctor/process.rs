@@ -16,11 +16,13 @@ pub(crate) enum Steers {
 }
 
 /// Process names (of which the kernel keeps fifteen bytes), and what these daemons do.
-const KNOWN: [(&str, Steers); 10] = [
+const KNOWN: [(&str, Steers); 11] = [
     ("chronyd", Steers::System),
     ("ntpd", Steers::System),
     ("ntp-daemon", Steers::System),
     ("systemd-timesyncd", Steers::System),
+    // From 3.0 on.
+    ("clockbound", Steers::System),
     ("ptp4l", Steers::Phc),
     ("phc2sys", Steers::Phc),
     ("timemaster", Steers::Phc),

@@ -50,6 +50,23 @@ pub(crate) const REFUSALS: &[Refusal] = &[
     ("clock.discipline = \"system\"", 1, 20, "\"system\"", "not in this release", "use \"observe\""),
     ("clock.discipline = \"none\"", 1, 20, "\"none\"", "unknown value", "use \"observe\", \"virtual\""),
     ("clock.oscillator = \"qz\"", 1, 20, "\"qz\"", "unknown value", "use \"xo\", \"tcxo\", \"ocxo\", \"vm\""),
+    ("clock.vmclock = \"vmclock0\"", 1, 17, "\"vmclock0\"", "not the path of a device", "\"auto\", \"off\" or"),
+    (
+        "clock.vmclock = \"/dev/0123456789012345678901234567890123456789012345678901234567890\"",
+        1,
+        17,
+        "\"/dev/0123456789012345678901234567890123456789012345678901234567890\"",
+        "longer than 64 bytes",
+        "shorter path",
+    ),
+    (
+        "[[source]]\nserver = \"a\"\nsmear = \"utc-sls\"",
+        3,
+        9,
+        "\"utc-sls\"",
+        "unknown value",
+        "\"none\", \"noon-to-noon\"",
+    ),
     // Quantities.
     ("bound.memory = \"16\"", 1, 16, "\"16\"", "the unit is missing", "use ns, us, ms, s, min or h"),
     ("bound.memory = \"long\"", 1, 16, "\"long\"", "does not start with a number", "use ns"),
@@ -233,6 +250,29 @@ pub(crate) const REFUSALS: &[Refusal] = &[
     // Leap seconds.
     ("leap.file = \"/nonexistent/list\"", 1, 13, "\"/nonexistent/list\"", "cannot be read", "remove the line"),
     ("leap.file = \"/etc/passwd\"", 1, 13, "\"/etc/passwd\"", "not a list of leap seconds", "leap-seconds.list"),
+    // ClockBound's segments.
+    ("[clockbound]\nshm2 = true", 2, 1, "shm2", "in [clockbound]", "did you mean `shm0`?"),
+    ("[clockbound]\nshm0 = 1", 2, 8, "1", "expected a boolean", "true or false"),
+    ("[clockbound]\nshm0 = true", 2, 8, "true", "nobody said how fast", "add realtime-slew = \"500ppm\""),
+    ("[clockbound]\nrealtime-slew = \"0ppm\"", 2, 17, "\"0ppm\"", "out of range", "use 1ppm to 100000ppm"),
+    ("[clockbound]\nrealtime-slew = 500", 2, 17, "500", "expected a frequency", "for example"),
+    ("[clockbound]\ndirectory = \"run\"", 2, 13, "\"run\"", "not an absolute path", "/var/run/clockbound"),
+    (
+        "clock.discipline = \"virtual\"\n[clockbound]\nshm1 = true",
+        3,
+        8,
+        "true",
+        "not the virtual one",
+        "set discipline = \"observe\"",
+    ),
+    (
+        "clock.discipline = \"virtual\"\n[clockbound]\nrealtime-slew = \"9ppm\"\nshm0 = true",
+        4,
+        8,
+        "true",
+        "not the virtual one",
+        "or remove the line",
+    ),
     // The virtual clock.
     ("[virtual]\nseed = 1", 1, 1, "[virtual]", "without a virtual clock", "discipline = \"virtual\""),
     (

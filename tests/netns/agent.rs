@@ -31,17 +31,28 @@ pub(crate) struct AgentStatus {
 impl Agent {
     /// Starts an agent on `host`. Agents of the same `name` share the runtime directory: a restart.
     pub(crate) fn start(lab: &Lab, host: &str, name: &str, config: &str) -> Agent {
+        Agent::start_under(lab, host, name, config, &[])
+    }
+
+    /// The same with variables (`NAME=value`) in its environment.
+    pub(crate) fn start_under(lab: &Lab, host: &str, name: &str, config: &str, environment: &[String]) -> Agent {
         let runtime = lab.private_dir(name);
         let file = runtime.join("truebound.toml");
         fs::write(&file, config).expect("the lab's directory is writable");
         let (file, directory) = (file.display().to_string(), runtime.display().to_string());
-        let args = ["run", "--config", &file, "--runtime-dir", &directory];
-        Agent { process: lab.start(host, name, TRUEBOUND.as_ref(), &args), runtime }
+        let mut args: Vec<&str> = environment.iter().map(String::as_str).collect();
+        args.extend([TRUEBOUND, "run", "--config", &file, "--runtime-dir", &directory]);
+        Agent { process: lab.start(host, name, "env".as_ref(), &args), runtime }
     }
 
     /// Where it publishes.
     pub(crate) fn page(&self) -> PathBuf {
         self.runtime.join("bound")
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn terminate(self) {
+        self.process.terminate();
     }
 
     pub(crate) fn kill(self) {

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::sandbox::{self, Permit, ip};
 
@@ -164,6 +166,13 @@ impl Process {
     pub(crate) fn expect_running(&mut self) {
         let ended = self.child.try_wait().expect("our own child");
         assert!(ended.is_none(), "{} ended: {}", self.name, ended.map_or(String::new(), |status| status.to_string()));
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn terminate(mut self) {
+        let pid = i32::try_from(self.child.id()).expect("a process number");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("our own child");
+        self.child.wait().expect("our own child");
     }
 
     /// SIGKILL: no chance to say goodbye.

@@ -17,7 +17,8 @@
 //! sent to its predecessor. So a holder takes only the answer to its last request, by the request's nonce.
 //!
 //! **Fences.** A grant takes a new fence, also to the same holder, which may be a new process under the old id. A
-//! renewal keeps it, and is refused once the lease has certainly expired; so under one fence the holding is unbroken.
+//! renewal keeps it, and is refused once this granter thought the lease expired, and after its crash, when nobody knows
+//! what it thought. So under one fence the holding is unbroken, and a confirmation holds since its `begin`.
 #![forbid(unsafe_code)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,8 @@ pub struct Granter<S> {
     /// What a crash would leave at least; `None`: a save failed, nobody knows.
     stored_until_ns: Option<i64>,
     longest_ns: i64,
+    /// This process granted it, and has never thought it expired: then it may be renewed under its fence.
+    is_unbroken: bool,
     reserve_ns: i64,
 }
 
@@ -61,7 +64,8 @@ impl<S: Store> Granter<S> {
     pub fn open(mut store: S, longest_ns: i64) -> Result<Self, Refused> {
         expect_term(longest_ns, i64::MAX)?;
         let promised = super::load(&mut store, Kind::Clock)?;
-        Ok(Granter { store, promised, stored_until_ns: Some(promised.until_ns), longest_ns, reserve_ns: 0 })
+        let stored_until_ns = Some(promised.until_ns);
+        Ok(Granter { store, promised, stored_until_ns, longest_ns, is_unbroken: false, reserve_ns: 0 })
     }
 
     /// Stores expiries `reserve_ns` later than promised, so that renewals within it need no write. After a crash the
@@ -96,10 +100,14 @@ impl<S: Store> Granter<S> {
     /// answer carries `nonce`.
     ///
     /// # Errors
-    /// [`Refused::Superseded`] if it is not the last one granted, [`Refused::Expired`] if it has certainly expired or
-    /// was given back; else as [`Granter::grant`]. The lease is what it was before.
+    /// [`Refused::Superseded`] if it is not the last one granted, [`Refused::Expired`] if this granter thought it
+    /// expired, if it was given back, or after a crash: ask for a grant then; else as [`Granter::grant`]. The lease is what
+    /// it was before.
     pub fn renew(&mut self, time: &impl TimeSource, lease: &Lease, nonce: u64, term_ns: i64) -> Result<Lease, Refused> {
         self.expect_last(lease)?;
+        if !self.is_unbroken {
+            return Err(Refused::Expired);
+        }
         let now = strict(time)?;
         if self.expect_passed(now.tai).is_ok() {
             return Err(Refused::Expired);
@@ -125,7 +133,7 @@ impl<S: Store> Granter<S> {
     ///
     /// # Errors
     /// [`Refused::Held`] while somebody may hold it, [`Refused::Unavailable`] if that cannot be told.
-    pub fn expect_free(&self, time: &impl TimeSource) -> Result<(), Refused> {
+    pub fn expect_free(&mut self, time: &impl TimeSource) -> Result<(), Refused> {
         self.expect_passed(strict(time)?.tai)
     }
 
@@ -135,9 +143,10 @@ impl<S: Store> Granter<S> {
     }
 
     /// Only `earliest` proves that an instant has passed.
-    fn expect_passed(&self, now: Span) -> Result<(), Refused> {
+    fn expect_passed(&mut self, now: Span) -> Result<(), Refused> {
         let until_ns = self.promised.until_ns;
         if until_ns == Record::NOTHING || until_ns < now.earliest_ns {
+            self.is_unbroken = false;
             return Ok(());
         }
         Err(Refused::Held { holder: Some(self.promised.holder), until_tai_ns: Some(until_ns) })
@@ -155,6 +164,7 @@ impl<S: Store> Granter<S> {
             self.save(Record { until_ns: record.until_ns.saturating_add(self.reserve_ns), ..record })?;
         }
         self.promised = record;
+        self.is_unbroken = true;
         Ok(Lease { holder: record.holder, nonce, fence: record.fence, expires_tai_ns: record.until_ns })
     }
 

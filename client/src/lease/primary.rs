@@ -145,7 +145,8 @@ impl<S: Store> Backup<S> {
         self.save(self.promised)
     }
 
-    /// It has promised nothing that may still be relied on. Within an epoch that is stable until it promises.
+    /// It has promised nothing that may still be relied on. Within an epoch that is stable until it promises, which it may
+    /// do with the same ballot again: who acts on this votes for a ballot of its own first.
     ///
     /// # Errors
     /// [`Refused::Held`] while it has, [`Refused::Unavailable`] if that cannot be told.

@@ -77,6 +77,8 @@ pub struct Granter<S> {
     is_unsure: bool,
     owed: Owed,
     longest_ns: i64,
+    /// This process granted it, and has never thought it expired: then it may be renewed under its fence.
+    is_unbroken: bool,
 }
 
 impl<S: Store> Granter<S> {
@@ -90,7 +92,7 @@ impl<S: Store> Granter<S> {
         expect_term(longest_ns, i64::MAX)?;
         let promised = super::load(&mut store, Kind::Rate)?;
         let owed = Owed { since: None, term_ns: promised.until_ns.max(0) };
-        Ok(Granter { store, promised, is_unsure: false, owed, longest_ns })
+        Ok(Granter { store, promised, is_unsure: false, owed, longest_ns, is_unbroken: false })
     }
 
     /// Promises the lease to `holder`, who asked with `nonce`, for `term_ns`, with a new fence. To the holder that has
@@ -108,6 +110,7 @@ impl<S: Store> Granter<S> {
     ) -> Result<Lease, Refused> {
         let term_ns = expect_term(term_ns, self.longest_ns)?;
         let left_ns = self.owed.left_at(&time.tick()?);
+        self.is_unbroken &= left_ns > 0;
         if left_ns > 0 && holder != self.promised.holder {
             return Err(self.held());
         }
@@ -118,12 +121,17 @@ impl<S: Store> Granter<S> {
     /// keeps its fence.
     ///
     /// # Errors
-    /// [`Refused::Superseded`] if it is not the last one granted, [`Refused::Expired`] if it has certainly expired or
-    /// was given back; else as [`Granter::grant`]. The lease is what it was before.
+    /// [`Refused::Superseded`] if it is not the last one granted, [`Refused::Expired`] if this granter thought it
+    /// expired, if it was given back, or after a crash: ask for a grant then; else as [`Granter::grant`]. The lease is what
+    /// it was before.
     pub fn renew(&mut self, time: &impl TimeSource, lease: &Lease, nonce: u64, term_ns: i64) -> Result<Lease, Refused> {
         self.expect_last(lease)?;
+        if !self.is_unbroken {
+            return Err(Refused::Expired);
+        }
         let term_ns = expect_term(term_ns, self.longest_ns)?;
         let left_ns = self.owed.left_at(&time.tick()?);
+        self.is_unbroken &= left_ns > 0;
         if left_ns == 0 {
             return Err(Refused::Expired);
         }
@@ -155,6 +163,7 @@ impl<S: Store> Granter<S> {
             return Err(self.held());
         }
         self.owed = Owed::NOTHING;
+        self.is_unbroken = false;
         Ok(())
     }
 
@@ -189,6 +198,7 @@ impl<S: Store> Granter<S> {
             self.save(record)?;
             self.promised = record;
         }
+        self.is_unbroken = true;
         // Without a tick now the first one to come is later, and as good.
         self.owed = Owed { since: time.tick().ok(), term_ns: owed_ns };
         Ok(Lease { holder, fence, nonce, term_ns })

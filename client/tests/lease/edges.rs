@@ -81,7 +81,7 @@ fn rate_lease(time: &Shown, term_ns: i64) -> (rate::Granter<MemoryStore>, rate::
 #[test]
 fn a_clock_lease_is_held_until_latest_and_free_after_earliest() {
     let time = Shown::new();
-    let (granter, holder) = clock_lease(&time, 500);
+    let (mut granter, holder) = clock_lease(&time, 500);
     let expires_ns = 1_500; // latest + term
     assert_eq!(holder.lease().map(|lease| lease.expires_tai_ns), Some(expires_ns));
     let guard = holder.begin(&time).expect("held");
@@ -315,11 +315,35 @@ fn a_reserve_saves_writes_and_is_waited_for_after_a_crash() {
     }
     let store = granter.into_store();
     assert_eq!(store.saves, 1);
-    let granter = clock::Granter::open(store, 500).expect("its own store");
+    let mut granter = clock::Granter::open(store, 500).expect("its own store");
     time.show(2_500, 2_600);
     assert!(matches!(granter.expect_free(&time), Err(Refused::Held { .. })));
     time.show(2_501, 2_600);
     granter.expect_free(&time).expect("all that was stored has passed");
+}
+
+/// Else a guard that began before could confirm after, as if nobody had thought the lease free in between.
+#[test]
+fn what_a_granter_thought_free_or_forgot_is_not_renewed_under_its_fence() {
+    let time = Shown::new();
+    let (mut granter, holder) = clock_lease(&time, 500);
+    let lease = holder.lease().expect("held");
+    granter.renew(&time, &lease, 2, 500).expect("held");
+    time.show(1_501, 1_600);
+    granter.expect_free(&time).expect("it has passed");
+    time.show(900, 1_600); // A new epoch, with a wider bound.
+    assert!(matches!(granter.renew(&time, &lease, 3, 500), Err(Refused::Expired)));
+    let again = granter.grant(&time, ME, 4, 500).expect("its own");
+    assert!(again.fence > lease.fence);
+    let mut granter = clock::Granter::open(granter.into_store(), 500).expect("its own store");
+    assert!(matches!(granter.renew(&time, &again, 5, 500), Err(Refused::Expired)));
+
+    let (mut granter, holder) = rate_lease(&time, S);
+    let lease = holder.lease().expect("held");
+    granter.renew(&time, &lease, 2, S).expect("held");
+    let mut granter = rate::Granter::open(granter.into_store(), S).expect("its own store");
+    assert!(matches!(granter.renew(&time, &lease, 3, S), Err(Refused::Expired)));
+    granter.grant(&time, ME, 4, S).expect("its own");
 }
 
 #[test]

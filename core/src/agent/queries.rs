@@ -41,6 +41,8 @@ impl Agent {
             ptp: self.port_reports(),
             asserted: self.asserted_at(now),
             phcs: self.clocks.relations(),
+            realtime: self.realtime.report,
+            foretold: self.host.map(|host| host.foretold).unwrap_or_default(),
         }
     }
 

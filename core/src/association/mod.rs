@@ -178,7 +178,8 @@ impl Association {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let floor = if is_loopback || settings.agent { 0 } else { SOFTWARE_CLAIM_FLOOR_NS };
         let claim_floor_ns = settings.claim_floor_ns.unwrap_or(floor);
-        let client = Client::new(settings.interleaved, settings.agent, claim_floor_ns, settings.max_distance_ns);
+        let client = Client::new(settings.interleaved, settings.agent, claim_floor_ns, settings.max_distance_ns)
+            .smeared(settings.smear);
         let poll = Poll::new(settings, Some(address));
         Association::new(
             now,
@@ -399,9 +400,9 @@ impl Association {
         }
         let ns = cross.real.as_ns();
         let tai = match source.timescale {
-            Timescale::Tai => TaiTime::from_ns(ns),
+            Timescale::Tai => (TaiTime::from_ns(ns), TaiTime::from_ns(ns)),
             Timescale::Utc if leap.is_ambiguous(UtcTime::from_ns(ns)) => return false,
-            Timescale::Utc => leap.to_tai(UtcTime::from_ns(ns)),
+            Timescale::Utc => leap.tai_span(UtcTime::from_ns(ns)),
         };
         let claim_ns = source.error_ns.or(stated_error_ns);
         self.reach |= 1;
@@ -409,7 +410,8 @@ impl Association {
         self.counters.answers += 1;
         self.upstream.claim_ns = claim_ns.unwrap_or(0);
         let ours = Stamps::user(RawSpan { early: cross.before, late: cross.after });
-        let told = Told { floor: tai, ceil: tai.plus_ns(1), claim_ns: claim_ns.unwrap_or(0) };
+        let told = Told { floor: tai.0, ceil: tai.1.plus_ns(1), claim_ns: claim_ns.unwrap_or(0) };
+        let tai = ntp::middle_told(told);
         let end = End { ours, told };
         let exchange = Exchange {
             t1: cross.before,

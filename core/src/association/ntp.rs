@@ -15,6 +15,7 @@ use rand_core::RngCore;
 use crate::clocks::{Clocks, Placed};
 use crate::io::{Datagram, HardwareStamp, Received};
 use crate::leap::LeapTable;
+use crate::smear::Smear;
 use crate::stamps::Stamps;
 use crate::time::{NS_PER_S, RawSpan, RealTime, TaiTime, UtcTime};
 use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, ShortTime};
@@ -155,6 +156,7 @@ pub(crate) struct Client {
     asks_exact_claim: bool,
     claim_floor_ns: i64,
     max_distance_ns: i64,
+    smear: Smear,
     pending: VecDeque<Request>,
     /// Exchanges whose t3 is known only as "not before t2", oldest first.
     unstamped: VecDeque<Unstamped>,
@@ -180,12 +182,18 @@ impl Client {
             asks_exact_claim,
             claim_floor_ns,
             max_distance_ns,
+            smear: Smear::None,
             pending: VecDeque::new(),
             unstamped: VecDeque::new(),
             next_sequence: 0,
             missing_stamps: (0, 0),
             contradicted_stamps: 0,
         }
+    }
+
+    /// The same, of a server that smears leap seconds.
+    pub(crate) fn smeared(self, smear: Smear) -> Self {
+        Client { smear, ..self }
     }
 
     /// Forgets every exchange: raw time is another clock now.
@@ -326,14 +334,16 @@ impl Client {
         if packet.receive == NtpTimestamp::ZERO || packet.transmit == NtpTimestamp::ZERO {
             return Err(Discard::BadStamps);
         }
-        if [packet.receive, packet.transmit].iter().any(|t| context.leap.is_ambiguous(t.to_utc_near(context.pivot).0)) {
+        let is_ambiguous = |t: &NtpTimestamp| self.smear.is_ambiguous(t.to_utc_near(context.pivot).0, context.leap);
+        if [packet.receive, packet.transmit].iter().any(is_ambiguous) {
             return Err(Discard::NearLeap);
         }
         let claim_ns = self.claim(packet, exact);
         if claim_ns > self.max_distance_ns {
             return Err(Discard::TooDistant);
         }
-        let told = |stamp| told(stamp, claim_ns, context);
+        let (smear, claim_ns) = (self.smear, self.smear.claim_ns(claim_ns));
+        let told = |stamp| told(stamp, claim_ns, smear, context);
         let (t2, transmit) = (told(packet.receive), told(packet.transmit));
         let (sent, arrived) = self.stamps(request, received, context);
         let out = End { ours: sent, told: t2 };
@@ -410,9 +420,9 @@ fn is_before(a: Told, b: Told) -> bool {
     a.ceil.plus_ns(STAMP_NOISE_NS) < b.floor
 }
 
-fn told(stamp: NtpTimestamp, claim_ns: i64, context: &Context<'_>) -> Told {
+fn told(stamp: NtpTimestamp, claim_ns: i64, smear: Smear, context: &Context<'_>) -> Told {
     let (floor, ceil) = stamp.to_utc_near(context.pivot);
-    Told { floor: context.leap.to_tai(floor), ceil: context.leap.to_tai(ceil), claim_ns }
+    Told { floor: smear.to_tai(floor, context.leap).0, ceil: smear.to_tai(ceil, context.leap).1, claim_ns }
 }
 
 fn cookie(rng: &mut impl RngCore) -> NtpTimestamp {

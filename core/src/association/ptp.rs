@@ -391,13 +391,15 @@ impl Master {
         let floor_ns = time.0.saturating_add(correction.0 >> 16);
         let ceil_ns = if correction.0 & 0xffff == 0 { floor_ns } else { floor_ns.saturating_add(1) };
         let is_tai = self.announced.is_some_and(|announced| announced.is_tai);
-        let tai = |ns: i64| if is_tai { TaiTime::from_ns(ns) } else { leap.to_tai(UtcTime::from_ns(ns)) };
+        let tai = |ns: i64| {
+            if is_tai { (TaiTime::from_ns(ns), TaiTime::from_ns(ns)) } else { leap.tai_span(UtcTime::from_ns(ns)) }
+        };
         if !is_tai && leap.is_ambiguous(UtcTime::from_ns(time.0)) {
             self.near_leap += 1;
             return None;
         }
         self.announced?;
-        Some(Told { floor: tai(floor_ns), ceil: tai(ceil_ns), claim_ns: 0 })
+        Some(Told { floor: tai(floor_ns).0, ceil: tai(ceil_ns).1, claim_ns: 0 })
     }
 }
 

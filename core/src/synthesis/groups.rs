@@ -8,7 +8,8 @@ use crate::association::{Association, Peer};
 use crate::io::AssociationId;
 use crate::ptp::folded;
 use crate::responder::reference_id_of;
-use crate::settings::{Settings, SourceKind};
+use crate::settings::{Settings, SourceKind, SourceSettings};
+use crate::smear::Smear;
 use crate::synthesis::World;
 
 /// Strata above one another that are followed upwards: NTP has 15.
@@ -19,6 +20,8 @@ const MAX_STRATA: u32 = 15;
 pub(crate) enum Group {
     /// The operator's word.
     Named(String),
+    /// Servers that smear leap seconds in the same way: they share what they make of a leap, right or wrong.
+    Smeared(Smear),
     /// Servers that follow the same upstream.
     Upstream([u8; 4], u8),
     /// A server by itself.
@@ -37,6 +40,7 @@ impl std::fmt::Display for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Group::Named(name) => f.write_str(name),
+            Group::Smeared(smear) => write!(f, "smear {}", smear.name()),
             Group::Upstream(id, stratum) => write!(f, "upstream {}.{}.{}.{}/{stratum}", id[0], id[1], id[2], id[3]),
             Group::Address(address) => write!(f, "{address}"),
             Group::Grandmaster(identity) => {
@@ -161,18 +165,23 @@ fn missing_groups(settings: &Settings, associations: &[Association]) -> Vec<Grou
         };
         let filled = associations.iter().filter(|a| a.source == source).count();
         for slot in u32::try_from(filled).unwrap_or(u32::MAX)..slots {
-            let group = line.group.clone().map_or(Group::Missing(source, slot), Group::Named);
+            let group = stated_group(line).unwrap_or(Group::Missing(source, slot));
             groups.push(group);
         }
     }
     groups
 }
 
+/// What the operator's words make of a source: the group that he names, or that of its smear.
+fn stated_group(line: &SourceSettings) -> Option<Group> {
+    let smeared = (line.smear != Smear::None).then_some(Group::Smeared(line.smear));
+    line.group.clone().map(Group::Named).or(smeared)
+}
+
 /// The independence group of an association: the operator's word, or a common upstream, or its address.
 pub(crate) fn group_of(association: &Association, settings: &Settings) -> Group {
-    let named = settings.sources.get(association.source as usize).and_then(|line| line.group.clone());
-    if let Some(name) = named {
-        return Group::Named(name);
+    if let Some(stated) = settings.sources.get(association.source as usize).and_then(stated_group) {
+        return stated;
     }
     match &association.peer {
         Peer::Ntp { address, .. } if association.upstream.stratum <= 1 => Group::Address(address.ip()),

@@ -1,5 +1,10 @@
 //! The outside checker: it carries the product's promise. At every read true time lies in `[earliest, latest]`, nothing
-//! is said from void-after on, status and bound fit together, and publications of one epoch never contradict each other.
+//! is said from void-after on, status and bound fit together, and publications of one epoch never contradict each other:
+//! each lies inside the one before it aged to its own instant, and no reader whose raw time goes on ever gets an earlier
+//! `earliest`.
+//!
+//! The reads that count are strict ones, as leases use them: they refuse what was published before the host last slept.
+//! How often a plain read was fooled there, before the agent woke, is counted beside them.
 //!
 //! Beside the verdict it keeps figures: how wide the interval was and how far estimate and frequency were off, sampled at
 //! instants of their own.
@@ -24,7 +29,9 @@ pub struct Checker {
     pub answered: u64,
     /// Reads whose interval did not contain true time.
     pub violations: u64,
-    /// When the first of them were.
+    /// Plain reads that gave an interval without true time in it where a strict one refused.
+    pub fooled: u64,
+    /// When the first violations were.
     pub violated_at: Vec<i64>,
     /// The first one in words.
     pub first_violation: Option<String>,
@@ -44,6 +51,10 @@ pub struct Checker {
     pub worst_error_ns: i64,
     /// Distance of truth from the nearer edge, in half-widths, at its least. Negative: outside.
     pub least_margin: Option<f64>,
+    /// The last publication with a bound, whatever came after it.
+    last_bound: Option<Publication>,
+    /// The greatest `earliest` that was given, when in raw time, and its epoch.
+    high_water: Option<HighWater>,
     /// Planted fault: half-widths are multiplied by this.
     pub shrink: Option<f64>,
     /// The last interval given under this bound was followed up to its end.
@@ -52,6 +63,18 @@ pub struct Checker {
     pub samples: Option<Box<Samples>>,
     /// Every read, for figures; none are kept while this is none.
     pub trace: Option<Vec<Reading>>,
+}
+
+/// An edge that was carried to a new publication was rounded outward once more: two reads a nanosecond of raw time apart,
+/// one of each page, may show it.
+const ROUNDING_NS: i64 = 1;
+
+/// What no later read of the same epoch may fall below.
+#[derive(Clone, Copy, Debug)]
+struct HighWater {
+    epoch: u64,
+    raw_ns: i64,
+    earliest_ns: i64,
 }
 
 /// What one read gave, against the truth.
@@ -148,6 +171,8 @@ impl Checker {
     /// The host rebooted: its page is gone.
     pub fn reboot(&mut self) {
         self.page = None;
+        self.last_bound = None;
+        self.high_water = None;
     }
 
     /// Raw time from which the page says nothing, if nobody has looked there yet.
@@ -173,8 +198,13 @@ impl Checker {
         self.reads += 1;
         let edges = page.bound.edges_at(raw_ns).ok();
         let is_said = page.status.has_bound() && page.suspended_ns == suspended_ns;
+        let is_outside = |edges: &Edges| t < raw_ns + edges.lo_ns || t > raw_ns + 1 + edges.hi_ns;
+        if !is_said && page.status.has_bound() && edges.as_ref().is_some_and(is_outside) {
+            self.fooled += 1;
+        }
         let Some(edges) = edges.filter(|_| is_said) else { return self.keep(Reading { t, given: None }) };
         let estimate_ns = raw_ns + estimated_theta_ns(page, raw_ns) - t;
+        self.expect_no_earlier(t, page.epoch, raw_ns, raw_ns + edges.lo_ns);
         self.answered += 1;
         let Edges { lo_ns, hi_ns } = self.shrunk(edges);
         // The reading was truncated: true raw time lies in [raw, raw + 1).
@@ -195,6 +225,20 @@ impl Checker {
             }
             let what = || format!("outside by {} ns of ±{half} ns at true time {t}, page {:?}", -margin_ns, self.page);
             self.first_violation.get_or_insert_with(what);
+        }
+    }
+
+    /// `earliest` is monotone within an epoch, for everybody whose raw time is.
+    fn expect_no_earlier(&mut self, t: i64, epoch: u64, raw_ns: i64, earliest_ns: i64) {
+        let before = self.high_water.filter(|before| before.epoch == epoch);
+        if let Some(before) = before.filter(|before| raw_ns >= before.raw_ns) {
+            let by_ns = before.earliest_ns - earliest_ns;
+            if by_ns > ROUNDING_NS {
+                self.fault(|| format!("`earliest` went back by {by_ns} ns at true time {t}, epoch {epoch}"));
+            }
+        }
+        if before.is_none_or(|before| earliest_ns >= before.earliest_ns) {
+            self.high_water = Some(HighWater { epoch, raw_ns, earliest_ns });
         }
     }
 
@@ -232,10 +276,12 @@ impl Checker {
     }
 
     /// The agent publishes at true time `t`; `raw` one ns before and now.
-    pub(crate) fn publish(&mut self, t: i64, raw: [i64; 2], suspended_ns: i64, new: Publication) {
+    pub fn publish(&mut self, t: i64, raw: [i64; 2], suspended_ns: i64, new: Publication) {
         self.read(t - 1, raw[0], suspended_ns);
         self.publications += 1;
-        let fault = legal(&new, raw[1]).or_else(|| self.page.as_ref().and_then(|old| contradiction(old, &new)));
+        let fault = legal(&new, raw[1])
+            .or_else(|| self.page.as_ref().and_then(|old| contradiction(old, &new)))
+            .or_else(|| self.last_bound.as_ref().and_then(|old| escape(old, &new)));
         if let Some(fault) = fault {
             let old = self.page.clone();
             self.fault(|| format!("{fault} at true time {t}: {old:?} then {new:?}"));
@@ -246,6 +292,7 @@ impl Checker {
         }
         if new.status.has_bound() {
             self.first_bound.get_or_insert(t);
+            self.last_bound = Some(new.clone());
         }
         self.was_void_checked = false;
         self.page = Some(new);
@@ -290,8 +337,13 @@ fn contradiction(old: &Publication, new: &Publication) -> Option<&'static str> {
     if !new.status.has_bound() || !old.status.has_bound() {
         return None;
     }
-    if new.epoch != old.epoch {
-        return Some("an epoch was withdrawn without a publication that said so");
+    (new.epoch != old.epoch).then_some("an epoch was withdrawn without a publication that said so")
+}
+
+/// Does it lie outside the last bound of its epoch, aged? A page that said nothing in between takes nothing back.
+fn escape(old: &Publication, new: &Publication) -> Option<&'static str> {
+    if new.epoch != old.epoch || !new.status.has_bound() {
+        return None;
     }
     let aged = old.bound.edges_at(new.bound.t_ref_ns).ok()?;
     let is_inside = aged.lo_ns <= new.bound.theta_lo_ns && new.bound.theta_hi_ns <= aged.hi_ns;

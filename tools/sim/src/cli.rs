@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Real agents in a simulated world, and a checker that knows the truth.
 #[derive(Debug, Parser)]
@@ -22,6 +22,58 @@ pub(crate) enum Command {
     Matrix(MatrixArgs),
     /// Time two hosts and a large mesh on one core; exit 1 if there was a violation
     Speed(SpeedArgs),
+    /// Leases by the library, judged by who knows true time; exit 1 if there were ever two holders
+    Leases(LeasesArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LeasesArgs {
+    /// Terms to grant, of all kinds together
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) terms: u64,
+    /// The first seed; a world has one
+    #[arg(long, alias = "seed", default_value_t = 1)]
+    pub(crate) from: u64,
+    /// Which leases
+    #[arg(long, value_enum, default_value_t = KindWord::All)]
+    pub(crate) kind: KindWord,
+    /// Plant a fault, to see the judge catch it
+    #[arg(long = "break", value_enum, value_name = "WHAT")]
+    pub(crate) fault: Option<BreakWord>,
+    /// Tell what happened to the object of the first violation
+    #[arg(long)]
+    pub(crate) timeline: bool,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum KindWord {
+    /// Expiry at an instant, by the bound
+    Clock,
+    /// Expiry after a term, by proved rates
+    Rate,
+    /// Promised by enough of several backups
+    Primary,
+    /// Each of them
+    All,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum BreakWord {
+    /// Leases believe in half of every proved uncertainty
+    Rate,
+    /// Holders act by what begin said, without confirm
+    NoConfirm,
+    /// Leases by CLOCK_MONOTONIC, which a rival slews
+    Monotonic,
+    /// Leases by CLOCK_REALTIME, without a bound
+    Realtime,
+    /// Granters forget in a crash
+    NoPersist,
+    /// Nobody looks at the time that a host slept
+    IgnoreSuspend,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -12,6 +12,7 @@
 pub mod baseline;
 pub mod checker;
 pub mod html;
+pub mod lease;
 pub mod link;
 pub mod matrix;
 pub mod nic;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Seeds(args) => commands::seeds::run(&args),
         Command::Matrix(args) => commands::matrix::run(&args),
         Command::Speed(args) => commands::speed::run(&args),
+        Command::Leases(args) => commands::leases::run(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

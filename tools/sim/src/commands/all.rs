@@ -22,6 +22,8 @@ struct Row<'a> {
     violations_before_notice: u64,
     violations_after_notice: u64,
     violations: u64,
+    /// Plain reads, where a strict one refused.
+    fooled: u64,
     half_width_p50_ns: f64,
     error_p99_ns: f64,
     as_expected: bool,
@@ -80,6 +82,7 @@ fn row<'a>(scenario: &'a Scenario, first: u64, results: &[Result<Outcome, String
         violations_before_notice: sum(|outcome| outcome.violations_before_notice),
         violations_after_notice: sum(|outcome| outcome.violations_after_notice),
         violations: sum(|outcome| outcome.violations),
+        fooled: sum(|outcome| outcome.fooled),
         half_width_p50_ns: median(outcomes.iter().map(|outcome| outcome.half_width_us.p50 * 1e3).collect())
             .unwrap_or_default(),
         error_p99_ns: outcomes.iter().map(|outcome| outcome.error_us.p99 * 1e3).fold(0.0, f64::max),
@@ -96,6 +99,7 @@ fn text(scenarios: &[Scenario], rows: &[Row<'_>], seeds: u64) -> String {
         "breaks",
         "noticed after",
         "violations before/after",
+        "plain now() fooled",
         "half-width p50",
         "error p99",
         "verdict",
@@ -117,6 +121,7 @@ fn text(scenarios: &[Scenario], rows: &[Row<'_>], seeds: u64) -> String {
             row.breaks.clone(),
             noticed,
             violations,
+            row.fooled.to_string(),
             time(row.half_width_p50_ns),
             time(row.error_p99_ns),
             verdict.to_owned(),

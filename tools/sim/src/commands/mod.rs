@@ -3,6 +3,7 @@
 pub(crate) mod all;
 pub(crate) mod figures;
 mod find;
+pub(crate) mod leases;
 pub(crate) mod matrix;
 mod report;
 pub(crate) mod run;

@@ -194,6 +194,9 @@ pub(super) fn said(event: &Event, name: impl Fn(u32) -> String) -> Option<String
         Event::Audit { what, .. } => format!("audit: {}", audit(*what)),
         Event::Unresolved { name } => format!("{name} has no address"),
         Event::Foretold { what } => format!("the hypervisor foretells a disruption: {}", what.name()),
+        Event::RealtimeSet { by_ns } => format!("somebody set CLOCK_REALTIME by about {}", time(*by_ns as f64)),
+        Event::RealtimeSlewed { ppb: Some(ppb) } => format!("CLOCK_REALTIME runs {} ppm fast", *ppb as f64 * 1e-3),
+        Event::RealtimeSlewed { ppb: None } => "somebody slews CLOCK_REALTIME".to_owned(),
         Event::Stepped { ns } => format!("steps the disciplined clock by {}", time(*ns as f64)),
         Event::Added { .. } | Event::Removed { .. } | Event::StampDropped { .. } => return None,
         // Simulated hosts have no PTP ports.

@@ -2,6 +2,7 @@
 
 use truebound_core::leap::LeapTable;
 use truebound_core::settings::{Discipline, Settings, SourceKind, SourceSettings};
+use truebound_core::smear::Smear;
 
 use super::{EventEntry, HostEntry, LinkEntry, Nic, Scenario, SourceEntry};
 use crate::link::LinkSpec;
@@ -28,10 +29,14 @@ impl Scenario {
         world.read_every_ns = ns_of_s(self.read_every_ms * 1e-3).max(1_000);
         world.sample_every_ns = ns_of_s(self.sample_every_ms * 1e-3).max(1_000);
         for entry in &self.hosts {
-            let spec = host_spec(entry);
+            let mut spec = host_spec(entry);
+            if self.leap_after_s.is_some_and(|after_s| after_s <= 0) {
+                spec.realtime_error_ns -= NS_PER_S; // it is in the clock already
+            }
             let settings = Settings { stamp_error_ns: spec.nic.error_ns(), ..self.settings(entry, &world) };
             let index = world.add(spec, settings);
             world.hosts[index].name.clone_from(&entry.name);
+            world.hosts[index].smears = entry.smears;
         }
         for link in &self.links {
             connect(&mut world, link);
@@ -39,7 +44,7 @@ impl Scenario {
         for event in &self.events {
             self.schedule(&mut world, event, seed);
         }
-        if let Some(after_s) = self.leap_after_s {
+        if let Some(after_s) = self.leap_after_s.filter(|&after_s| after_s > 0) {
             // The kernel steps CLOCK_REALTIME back over the inserted second, and timerfd says so.
             let at = world.now + after_s * NS_PER_S;
             (0..world.hosts.len())
@@ -131,6 +136,7 @@ fn source_settings(line: &SourceEntry, world: &World) -> SourceSettings {
         group: line.group.clone(),
         claim_floor_ns: Some(ns_of_us(line.claim_floor_us)),
         agent: line.agent,
+        smear: if line.smeared { Smear::NoonToNoon } else { Smear::None },
         ..base
     }
 }

@@ -53,7 +53,7 @@ pub struct Scenario {
     /// Estimates are compared with the truth this often.
     #[serde(default = "thousand")]
     pub sample_every_ms: f64,
-    /// Everybody's table announces a leap second this long after the start.
+    /// Everybody's table announces a leap second this long after the start; negative: before it.
     #[serde(default)]
     pub leap_after_s: Option<i64>,
     /// Hosts, servers before their clients.
@@ -144,6 +144,9 @@ pub struct HostEntry {
     /// It answers requests; roots always do.
     #[serde(default)]
     pub serves: bool,
+    /// It hides leap seconds from noon to noon in the time that it tells.
+    #[serde(default)]
+    pub smears: bool,
     /// It steers a virtual clock.
     #[serde(default)]
     pub disciplines: bool,
@@ -215,6 +218,9 @@ pub struct SourceEntry {
     /// It is asked for its exact half-width.
     #[serde(default = "yes")]
     pub agent: bool,
+    /// The operator says that it smears leap seconds from noon to noon.
+    #[serde(default)]
+    pub smeared: bool,
 }
 
 /// A path and the way back.

@@ -27,7 +27,9 @@ pub struct Outcome {
     pub answered: u64,
     /// Intervals without true time in them.
     pub violations: u64,
-    /// The first one in words.
+    /// Intervals of plain reads without true time in them, where a strict read refused.
+    pub fooled: u64,
+    /// The first violation in words.
     pub first_violation: Option<String>,
     /// Rules of publication that were broken.
     pub faults: Vec<String>,
@@ -117,6 +119,7 @@ pub fn outcome_of(world: &World, seed: u64, breaks: &[Break]) -> Outcome {
         reads: sum(|host| host.checker.reads),
         answered: sum(|host| host.checker.answered),
         violations: sum(|host| host.checker.violations),
+        fooled: sum(|host| host.checker.fooled),
         first_violation: checked().find_map(|host| host.checker.first_violation.clone()),
         faults: checked().flat_map(|host| host.checker.faults.iter().cloned()).collect(),
         notice_s,

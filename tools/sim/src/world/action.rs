@@ -157,6 +157,7 @@ impl World {
         let t = self.when_free(index);
         let host = &mut self.hosts[index];
         host.realtime.slew(host.clock.at(t), ppb);
+        host.monotonic.slew(host.clock.at(t), ppb);
     }
 
     /// The host sleeps: raw time stands still, CLOCK_REALTIME does not.
@@ -205,7 +206,10 @@ impl World {
         let page = host.checker.page.as_ref().filter(|_| keeps_page);
         match page.map(|page| Input::Restored { bound: Some(page.bound), epoch: page.epoch }) {
             Some(restored) => self.handle(index, t, restored),
-            None => host.checker.reboot(),
+            None => {
+                host.checker.reboot();
+                host.keep_page(t, None);
+            }
         }
         let state = self.hosts[index].state;
         self.input(index, Input::Host(state));
@@ -221,7 +225,10 @@ impl World {
         host.asleep = (t, up);
         host.busy_until = up;
         host.state.suspended_ns = 0;
+        host.monotonic = crate::realtime::Realtime::new(boot_ns, boot_ns, host.spec.realtime_ppb);
+        host.boots += 1;
         host.checker.reboot();
+        host.keep_page(t, None);
         let (settings, state) = (host.settings.clone(), host.state);
         self.start_agent(index, up, settings);
         self.input(index, Input::Host(state));

@@ -182,7 +182,7 @@ impl World {
     /// What a server tells that is not what it knows.
     fn tell(&mut self, from: usize, leaves: i64, flight: &mut Flight) {
         let host = &self.hosts[from];
-        if host.shift.is_some() {
+        if host.shift.is_some() || host.smears {
             flight::shift_answer(&mut flight.data, host.shift_ns(leaves));
         }
         if host.spec.rounds_down {
@@ -199,7 +199,7 @@ impl World {
         let wake = 2 * US + (host.rng.exponential() * host.spec.wake_ns as f64) as i64;
         let packet = self.queue.packet(slot);
         packet.kernel = (!is_lost).then_some(kernel);
-        if packet.flight.to.port() == NTP_PORT && host.shift.is_some() {
+        if packet.flight.to.port() == NTP_PORT && (host.shift.is_some() || host.smears) {
             flight::unshift_request(&mut packet.flight.data, host.shift_ns(self.now));
         }
         self.queue.push(self.now + wake, What::Deliver { host: index as u32, packet: slot });

@@ -5,6 +5,10 @@ use std::ops::{Deref, DerefMut};
 
 use serde::Deserialize;
 use truebound_core::io::MAX_DATAGRAM;
+use truebound_core::leap::LeapTable;
+use truebound_core::time::{TaiTime, UtcTime};
+
+use super::NS_PER_S;
 
 /// A datagram on the wire.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +92,29 @@ impl Shift {
         }
         ((self.constant_us + alternating + ramp) * 1e3).round() as i64
     }
+}
+
+/// What a server that smears from noon to noon adds to UTC at true time (TAI) `t`, ns.
+///
+/// Around a leap by k at Unix time L, D + k seconds of TAI pass while it shows D = 86 400 of them.
+pub(super) fn smear_ns(leap: &LeapTable, t: i64) -> i64 {
+    const DAY_NS: i64 = 86_400 * NS_PER_S;
+    let utc = leap.to_utc(TaiTime::from_ns(t)).as_ns();
+    let offset_ns = |unix: i64| i64::from(leap.offset_s(UtcTime::from_ns(unix))) * NS_PER_S;
+    // A second more on either side: the leap second itself is told twice.
+    let (mut before, mut at) = (utc - DAY_NS / 2 - NS_PER_S, utc + DAY_NS / 2 + NS_PER_S);
+    let (before_ns, after_ns) = (offset_ns(before), offset_ns(at));
+    if before_ns == after_ns {
+        return 0;
+    }
+    while at - before > 1 {
+        let middle = before + (at - before) / 2;
+        if offset_ns(middle) == before_ns { before = middle } else { at = middle }
+    }
+    let k_ns = after_ns - before_ns;
+    let since_ns = (t - (at - DAY_NS / 2 + before_ns)).clamp(0, DAY_NS + k_ns);
+    let hidden_ns = (i128::from(since_ns) * i128::from(k_ns) / i128::from(DAY_NS + k_ns)) as i64;
+    t - before_ns - hidden_ns - utc
 }
 
 const ROOT_DISPERSION: usize = 8;

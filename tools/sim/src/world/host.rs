@@ -11,7 +11,8 @@ use truebound_core::io::HostState;
 use truebound_core::settings::Settings;
 use truebound_core::time::{RawTime, RealTime};
 
-use super::flight::Shift;
+use super::flight::{self, Shift};
+use super::pages::Pages;
 use super::{NS_PER_S, US};
 use crate::checker::Checker;
 use crate::nic::NicSpec;
@@ -83,10 +84,14 @@ pub struct Host {
     pub clock: Oscillator,
     /// CLOCK_REALTIME.
     pub realtime: Realtime,
+    /// CLOCK_MONOTONIC: slewed with CLOCK_REALTIME, never stepped.
+    pub monotonic: Realtime,
     /// What the kernel says of itself.
     pub state: HostState,
     /// Its page, read and judged.
     pub checker: Checker,
+    /// Its last pages, each from its own instant on; none are kept while this is none.
+    pub pages: Option<Pages>,
     /// The agent's events, with true time.
     pub events: Vec<(i64, Event)>,
     /// Everything that came out, when it is recorded.
@@ -99,6 +104,8 @@ pub struct Host {
     pub probes: u64,
     /// When it was started.
     pub started: i64,
+    /// How often it booted since.
+    pub boots: u32,
     /// The agent keeps the exchanges that its estimators take.
     pub(super) is_tapped: bool,
     pub(super) rng: Rng,
@@ -111,6 +118,8 @@ pub struct Host {
     pub(super) last_stamp: Option<RealTime>,
     /// What it adds to the time it tells, and since when.
     pub(super) shift: Option<(i64, Shift)>,
+    /// It hides leap seconds from noon to noon in the time that it tells.
+    pub smears: bool,
     /// Its paths to others, by their number.
     pub(super) paths: Vec<(u32, u32)>,
     /// Nobody on it runs in this span.
@@ -151,7 +160,8 @@ impl Host {
 
     /// What it adds to the time it tells, at true time `t`, ns.
     pub(super) fn shift_ns(&self, t: i64) -> i64 {
-        self.shift.map_or(0, |(since, shift)| shift.at(t - since))
+        let smear_ns = if self.smears { flight::smear_ns(&self.settings.leap, t) } else { 0 };
+        self.shift.map_or(0, |(since, shift)| shift.at(t - since)) + smear_ns
     }
 
     /// Lets everybody read who wanted to until true time `t`.
@@ -197,8 +207,22 @@ impl Host {
         self.asleep.0 < at && at < self.asleep.1
     }
 
+    /// The first instant from true time `at` on at which a process of it may run.
+    #[must_use]
+    pub fn awake_from(&self, at: i64) -> i64 {
+        if self.asleep.0 <= at { at.max(self.asleep.1) } else { at }
+    }
+
+    /// From true time `t` on its page is this, or gone.
+    pub(super) fn keep_page(&mut self, t: i64, page: Option<&Publication>) {
+        if let Some(pages) = &mut self.pages {
+            pages.push(t, page.cloned());
+        }
+    }
+
     pub(super) fn publish(&mut self, t: i64, publication: Publication) {
         self.digest_publication(&publication);
+        self.keep_page(t, Some(&publication));
         if self.spec.is_checked {
             self.catch_up(t - 1);
             let raw = [self.clock.at(t - 1), self.clock.at(t)];

@@ -10,6 +10,7 @@ mod exchange;
 mod flight;
 mod host;
 mod mesh;
+mod pages;
 mod queue;
 mod settings;
 
@@ -26,6 +27,7 @@ pub use action::{Action, Change};
 pub use flight::{Bytes, Flight, Shift};
 pub use host::{Host, HostSpec};
 pub use mesh::mesh;
+pub use pages::Pages;
 pub use settings::{address, basis, following, pool, root, serving, source};
 
 use crate::checker::Checker;
@@ -127,6 +129,7 @@ impl World {
         let mut seed = [0; 32];
         seed.fill_with(|| rng.next() as u8);
         let realtime = Realtime::new(raw, self.now - TAI_UTC_NS + spec.realtime_error_ns, spec.realtime_ppb);
+        let realtime_ppb = spec.realtime_ppb;
         let state = HostState { clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0", ..HostState::default() };
         let readers = Readers {
             rng: self.seed.fork(READERS | index as u64),
@@ -142,14 +145,17 @@ impl World {
             settings,
             clock,
             realtime,
+            monotonic: Realtime::new(raw, raw, realtime_ppb),
             state,
             checker: Checker::default(),
+            pages: None,
             events: Vec::new(),
             outputs: Vec::new(),
             is_recorded: false,
             digest: 0xcbf2_9ce4_8422_2325,
             probes: 0,
             started: self.now,
+            boots: 0,
             is_tapped: false,
             rng,
             busy_until: self.now,
@@ -158,6 +164,7 @@ impl World {
             last_left: i64::MIN,
             last_stamp: None,
             shift: None,
+            smears: false,
             paths: Vec::new(),
             asleep: (0, 0),
             readers,
