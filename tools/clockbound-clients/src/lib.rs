@@ -137,6 +137,39 @@ pub fn unix_ns(seconds: i64, nanoseconds: i64) -> i64 {
     seconds * NS_PER_S + nanoseconds
 }
 
+/// The `main` of a Rust client's judge: both generations have these names, though not these types, in common.
+#[macro_export]
+macro_rules! judge {
+    ($client:ty, $status:ident) => {
+        fn main() -> std::process::ExitCode {
+            let task = match $crate::Task::from_args() {
+                Ok(task) => task,
+                Err(error) => {
+                    eprintln!("{error}");
+                    return std::process::ExitCode::from(2);
+                }
+            };
+            let open = |segment: &str, vmclock: &str| {
+                <$client>::new_with_paths(segment, vmclock).map_err(|error| format!("{:?}", error.kind))
+            };
+            task.run(open, |client| {
+                let now = client.now().map_err(|error| format!("{:?}", error.kind))?;
+                Ok($crate::Reading {
+                    earliest_ns: $crate::unix_ns(now.earliest.tv_sec(), now.earliest.tv_nsec()),
+                    latest_ns: $crate::unix_ns(now.latest.tv_sec(), now.latest.tv_nsec()),
+                    status: match now.clock_status {
+                        $status::Unknown => "unknown",
+                        $status::Synchronized => "synchronized",
+                        $status::FreeRunning => "free-running",
+                        $status::Disrupted => "disrupted",
+                    },
+                })
+            });
+            std::process::ExitCode::SUCCESS
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
