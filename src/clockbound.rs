@@ -10,7 +10,7 @@ use truebound_client::host::VmPage;
 use truebound_client::page::Publication;
 use truebound_core::clockbound::counter::{self as by_counter, CounterLine, Shm1};
 use truebound_core::clockbound::realtime::{self as by_realtime, Sample, Shm0, SlewWatch, Word};
-use truebound_core::clockbound::{ClockStatus, Marker};
+use truebound_core::clockbound::{ClockStatus, Marker, status_of};
 use truebound_core::io::{CrossReading, HostState};
 use truebound_hw::clock::HostClock;
 use truebound_hw::clockbound::{Directory, MarkerFile, SHM0, SHM1, Segment, SegmentError, coarse_ns, coarse_tick_ns};
@@ -74,9 +74,6 @@ impl ClockBound {
             return Ok(None);
         }
         let directory = Directory::open(&config.directory)?;
-        let is_watched = directory.is_vmclock_watched(vm_path.is_some())?;
-        let marker_path = vm_path.map_or(PathBuf::from(VM_CLOCK), Path::to_owned);
-        let marker = MarkerSource { is_watched, file: MarkerFile::open(&marker_path).ok().filter(|_| is_watched) };
         let clock = HostClock::new(None, watch_steps).watching(vm_path.and_then(|path| VmPage::open(path).ok()));
         let shm0 = match config.realtime_slew.filter(|_| config.shm0) {
             Some(slew) => Some(ByRealtime {
@@ -99,6 +96,10 @@ impl ClockBound {
         } else {
             None
         };
+        // Last: from now on what lies there counts as of this boot.
+        let is_watched = directory.is_vmclock_watched(vm_path.is_some())?;
+        let marker_path = vm_path.map_or(PathBuf::from(VM_CLOCK), Path::to_owned);
+        let marker = MarkerSource { is_watched, file: MarkerFile::open(&marker_path).ok().filter(|_| is_watched) };
         Ok(Some(ClockBound { _directory: directory, clock, marker, shm0, shm1, last: None }))
     }
 
@@ -170,7 +171,11 @@ impl ByCounter {
         // What contradicts the line leaves it without a period, and the segment without a bound.
         let _ = self.line.push(reading);
         let shm1 = Shm1::new(at.publication, &reading, &self.line, at.host, at.marker(), at.cross.real);
-        let is_measuring = self.line.period().is_none() && self.is_useful() && at.publication.status.has_bound();
+        let is_live = matches!(
+            status_of(at.publication, at.host, at.marker()),
+            ClockStatus::Synchronized | ClockStatus::FreeRunning
+        );
+        let is_measuring = self.line.period().is_none() && self.is_useful() && is_live;
         if is_measuring && self.output.status.is_none() {
             // What a former run left is good by its own terms, until there is more to say: a tenth of a second.
             return;
@@ -208,5 +213,85 @@ impl Output {
             log::warn("clockbound", &error.to_string());
             self.segment = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use truebound_client::Reason;
+    use truebound_client::bound::Bound;
+    use truebound_client::clock::{MonotonicRaw, RawClock};
+    use truebound_client::host::{Foretold, VmMark};
+    use truebound_client::page::UtcOffset;
+
+    /// A page of this host that is live from now on.
+    fn live() -> Publication {
+        let host = HostClock::new(None, false).host_state();
+        let t_ref_ns = MonotonicRaw.now_ns();
+        let theta_ns = 1_800_000_000_000_000_000;
+        Publication {
+            status: Status::Locked,
+            reason: Reason::Majority,
+            epoch: 1,
+            bound: Bound {
+                t_ref_ns,
+                void_after_ns: i64::MAX,
+                theta_lo_ns: theta_ns,
+                theta_hi_ns: theta_ns,
+                ..Bound::default()
+            },
+            utc: UtcOffset { offset_s: 37, after_s: UtcOffset::UNKNOWN, change_at_ns: i64::MAX },
+            wander_fs_per_s2: 0,
+            phase_noise_fs: 0,
+            spread: 0,
+            omega_limit: 1 << 30,
+            clocksource: host.clocksource,
+            suspended_ns: host.suspended_ns,
+            vm_mark: VmMark::default(),
+            foretold: Foretold::Nothing,
+            leap_expiry_ns: i64::MAX,
+            asserted: None,
+            estimate_theta_ns: 0,
+            estimate_omega: 0,
+            estimate_sigma_ns: 0,
+            source: [0; 32],
+            groups: (1, 1),
+            assumptions: 0,
+        }
+    }
+
+    /// Refreshes until the segment's status is `wanted`, or for `limit` beats. Gives the last one.
+    fn refreshed(pages: &mut ClockBound, page: &Publication, path: &Path, wanted: u8, limit: usize) -> u8 {
+        const STATUS: usize = 92;
+        let mut status = u8::MAX;
+        for beat in 0..limit {
+            if beat > 0 {
+                std::thread::sleep(REFRESH);
+            }
+            pages.refresh(page);
+            status = std::fs::read(path).expect("a segment")[STATUS];
+            if status == wanted {
+                break;
+            }
+        }
+        status
+    }
+
+    #[test]
+    fn what_a_former_run_left_is_withdrawn_at_once_when_the_host_is_another() {
+        let directory = std::env::temp_dir().join(format!("truebound-former-run-{}", std::process::id()));
+        let config = ClockBoundConfig { shm1: true, directory: directory.clone(), ..ClockBoundConfig::default() };
+        let (path, mut page) = (directory.join("shm1"), live());
+        let open = || ClockBound::open(&config, false, 50, None).expect("ours").expect("asked for");
+        let first = refreshed(&mut open(), &page, &path, 1, 50);
+        if first == 1 {
+            page.vm_mark.disruption_marker = 9;
+            let second = refreshed(&mut open(), &page, &path, 3, 1);
+            assert_eq!(second, 3, "still what the former run left");
+        } else {
+            println!("skipped: the counter of this host is no clocksource: status {first}");
+        }
+        let _ = std::fs::remove_dir_all(&directory);
     }
 }

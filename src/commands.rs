@@ -120,7 +120,7 @@ fn now_json(interval: &Interval, publication: Option<&Publication>) -> Value {
 
 /// TAI − UTC now, and from when on it is (or may be: `null`) another.
 fn leap_json(utc: &UtcOffset) -> Value {
-    let after_s = (utc.after_s != UtcOffset::UNKNOWN).then_some(utc.after_s);
+    let after_s = utc.doubt_s().is_none().then_some(utc.after_s);
     json!({ "utc_offset_s": utc.offset_s, "after_s": after_s, "change_at_tai_ns": utc.change_at_ns })
 }
 

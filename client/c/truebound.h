@@ -14,7 +14,8 @@
  * midpoints. Instants that are stored or sent are TAI: Unix time repeats a second at a leap.
  *
  * Threads: one reader serves all threads at once. No function keeps or changes anything that a caller can see, but
- * truebound_close: after it the reader is gone, for every thread. A reader survives fork.
+ * truebound_close: after it the reader is gone, for every thread. A reader survives fork, but not into
+ * another time namespace (unshare): there only truebound_now_strict and truebound_tick refuse.
  *
  * Every pointer is checked for NULL (TRUEBOUND_ERR_ARGUMENT); otherwise it must point to what its type says.
  *

@@ -90,7 +90,7 @@ class Reader:
         return self._c.truebound_status_name(status).decode()
 
     def close(self):
-        """Closes; reading afterwards raises Unavailable."""
+        """Closes; reading afterwards raises Unavailable. No other thread may be reading meanwhile."""
         reader, self._reader = self._reader, ctypes.c_void_p()
         self._c.truebound_close(reader)
 

@@ -50,7 +50,6 @@ pub mod rate;
 mod store;
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 
 use crate::interval::{Interval, Unavailable};
@@ -252,8 +251,8 @@ impl From<Unavailable> for Refused {
 /// 2⁻⁶⁴ each).
 #[must_use]
 pub fn fresh_nonce() -> u64 {
-    // Each has keys of its own, of which the first in a thread are the kernel's random bits.
-    RandomState::new().build_hasher().finish()
+    // Not from a state of this process, which a fork would double.
+    crate::sys::random()
 }
 
 /// A reading that leases may stand on, with its ends in order.

@@ -93,15 +93,35 @@ mod slot {
 pub struct UtcOffset {
     /// TAI − UTC until `change_at_ns`, s.
     pub offset_s: i32,
-    /// TAI − UTC from `change_at_ns` on, s; [`UtcOffset::UNKNOWN`] where no leap table reaches so far.
+    /// TAI − UTC from `change_at_ns` on, s; [`UtcOffset::unknown`] where no leap table reaches so far.
     pub after_s: i32,
     /// TAI instant of the next known or possible change, ns since 1970; `i64::MAX` for never.
     pub change_at_ns: i64,
 }
 
 impl UtcOffset {
-    /// Marks an offset that nobody announced yet: one second of doubt on either side.
+    /// In `after_s`: an offset that nobody announced yet, one second of doubt on either side.
     pub const UNKNOWN: i32 = i32::MIN;
+    /// The most seconds of doubt that there are numbers for.
+    const MOST_DOUBT_S: i32 = 1_000;
+
+    /// In `after_s`: as [`UtcOffset::UNKNOWN`] with `doubt_s` seconds of doubt on either side, of 1 to 1000: more possible
+    /// leap seconds than one may have been since the table ended.
+    #[must_use]
+    pub const fn unknown(doubt_s: i32) -> i32 {
+        let beyond_one = if doubt_s < 1 { 0 } else { doubt_s - 1 };
+        let most = UtcOffset::MOST_DOUBT_S - 1;
+        UtcOffset::UNKNOWN + if beyond_one > most { most } else { beyond_one }
+    }
+
+    /// From `change_at_ns` on the offset is in doubt by so many seconds on either side; `None`: it is `after_s`.
+    #[inline]
+    #[must_use]
+    pub const fn doubt_s(&self) -> Option<i32> {
+        let beyond_one = self.after_s.wrapping_sub(UtcOffset::UNKNOWN);
+        // An ordinary offset is far above, and wraps to a negative number or a large one.
+        if 0 <= beyond_one && beyond_one < UtcOffset::MOST_DOUBT_S { Some(beyond_one + 1) } else { None }
+    }
 }
 
 /// Numbers that an operator asserted, beside the guaranteed ones.

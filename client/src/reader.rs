@@ -168,10 +168,10 @@ impl<C: RawClock> Reader<C> {
     /// [`Unavailable`] if the class itself is in doubt, if this process's raw clock is not the agent's, or if anything
     /// that it can see speaks against the page: as strict as [`Reader::now_strict`].
     pub fn tick(&self) -> Result<Tick, Unavailable> {
+        let (publication, raw_ns, suspended_ns) = self.tick_snapshot()?;
         self.expect_time_namespace()?;
         self.expect_to_see_vm()?;
         self.expect_in_place()?;
-        let (publication, raw_ns, suspended_ns) = self.tick_snapshot()?;
         if self.clocksource.name() != publication.clocksource {
             return Err(Unavailable::ClocksourceChanged);
         }
@@ -327,7 +327,8 @@ fn rates_of(publication: &Publication, raw_ns: i64) -> Result<Bound, Unavailable
     }
     let omega = publication.omega_limit;
     // phase_rate is 0 where there is no bound: a hundred times that of the default class, and nothing beside Ω.
-    let phase_rate = bound.phase_rate.max(LARGEST_PHASE_RATE);
+    let stated = (u128::from(publication.phase_noise_fs) << (RATE_BITS + 2)).div_ceil(1_000_000_000_000_000);
+    let phase_rate = bound.phase_rate.max(LARGEST_PHASE_RATE).max(i64::try_from(stated).unwrap_or(i64::MAX));
     Ok(Bound {
         t_ref_ns: raw_ns,
         omega_lo: -omega,
@@ -424,8 +425,8 @@ fn utc_offsets(utc: UtcOffset, earliest_tai: i64, latest_tai: i64) -> (i32, i32,
     if latest_tai < utc.change_at_ns {
         return (utc.offset_s, utc.offset_s, utc.offset_s);
     }
-    if utc.after_s == UtcOffset::UNKNOWN {
-        return (utc.offset_s.saturating_sub(1), utc.offset_s.saturating_add(1), utc.offset_s);
+    if let Some(doubt_s) = utc.doubt_s() {
+        return (utc.offset_s.saturating_sub(doubt_s), utc.offset_s.saturating_add(doubt_s), utc.offset_s);
     }
     if earliest_tai >= utc.change_at_ns {
         return (utc.after_s, utc.after_s, utc.after_s);

@@ -34,7 +34,8 @@ pub(crate) fn suspended_ns() -> i64 {
         };
         let width = after.saturating_sub(before);
         if best.is_none_or(|(least, _)| width < least) {
-            best = Some((width, boot.saturating_sub(before.saturating_add(width / 2))));
+            // The first reading is the earlier one: a preemption in between makes a sleep longer, never shorter.
+            best = Some((width, boot.saturating_sub(before)));
         }
         if width < SUSPEND_GOOD_NS {
             break;
@@ -97,5 +98,17 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: exactly the range that `new` mapped; no reference into it outlives `self`.
         let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), PAGE_BYTES) };
+    }
+}
+
+/// 64 random bits of the kernel's.
+pub(crate) fn random() -> u64 {
+    let mut word = 0u64;
+    loop {
+        // SAFETY: eight bytes of `word` may be written.
+        let got = unsafe { libc::getrandom((&raw mut word).cast(), size_of::<u64>(), 0) };
+        if got == 8 {
+            return word;
+        }
     }
 }

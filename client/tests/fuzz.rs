@@ -142,7 +142,7 @@ fn numbered(n: i64) -> Publication {
     // Around the instant, so that each of the four cases of PAGE.md is met.
     let utc = UtcOffset {
         offset_s: 37,
-        after_s: if n % 3 == 0 { UtcOffset::UNKNOWN } else { 38 },
+        after_s: if n % 3 == 0 { UtcOffset::unknown(i32::try_from(n % 1_200).unwrap_or(1)) } else { 38 },
         change_at_ns: 1_000_000 * S + AT + (n % 5 - 2) * n,
     };
     Publication { status, epoch: n.unsigned_abs(), bound, utc, estimate_sigma_ns: n, ..here.clone() }

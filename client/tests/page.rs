@@ -258,6 +258,12 @@ fn utc_offsets_around_a_change() {
     assert_eq!(offsets(UtcOffset::UNKNOWN, now + 702), (37, 37, 37));
     for perhaps_after in [now + 701, now, now - 500, i64::MIN] {
         assert_eq!(offsets(UtcOffset::UNKNOWN, perhaps_after), (38, 36, 37), "a second of doubt on either side");
+        assert_eq!(offsets(UtcOffset::unknown(3), perhaps_after), (40, 34, 37));
+        assert_eq!(
+            offsets(UtcOffset::unknown(1_001), perhaps_after),
+            (1_037, -963, 37),
+            "the most there is a number for"
+        );
     }
 }
 

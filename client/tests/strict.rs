@@ -301,6 +301,22 @@ fn a_page_that_lost_its_name_is_refused_strictly() {
     assert_eq!(world.reads(), only_strictly(Unavailable::Replaced));
 }
 
+/// J = 1e-4 s per root s, as an operator stated it: in a second θ may move by Ω and by 100 µs.
+#[test]
+fn a_tick_without_a_bound_knows_the_stated_phase_noise() {
+    let page = Publication {
+        status: Status::Starting,
+        reason: Reason::NoAnswerYet,
+        phase_noise_fs: 100_000_000_000,
+        bound: truebound_client::Bound::default(),
+        ..here()
+    };
+    let tick = |raw_ns| page.tick_at(raw_ns, page.suspended_ns).expect("the class is stated");
+    let omega_ns = i64::try_from((i128::from(S) * i128::from(page.omega_limit)) >> 40).expect("small");
+    let most_ns = tick(S).since(&tick(0)).most_ns.expect("nothing broke");
+    assert!(most_ns >= S + omega_ns + 100_000, "{most_ns}");
+}
+
 #[test]
 fn a_reader_carried_by_fork_into_another_time_namespace_refuses_strictly() {
     const NOT_PERMITTED: i32 = 77;

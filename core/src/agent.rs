@@ -134,7 +134,8 @@ impl Agent {
             Input::Host(host) => self.host_changed(host),
             Input::Resolved { source, addresses } => self.resolved(source, &addresses),
             Input::Reconfigured(settings) => self.reconfigured(*settings),
-            Input::Restored { bound, epoch } => self.synthesis.restore(bound, epoch),
+            // Nothing is published before the host is known: a page of no host is refused by every reader.
+            Input::Restored { bound, epoch } => return self.synthesis.restore(bound, epoch, &mut self.events),
             Input::Control(control) => self.control(control),
             Input::Wakeup => {}
         }

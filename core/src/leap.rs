@@ -1,7 +1,8 @@
 //! TAI − UTC: the table of leap seconds, and how far it can be trusted.
 //!
 //! A table has an expiry: beyond it, the next *possible* leap is the end of the next June or December (UTC). From that
-//! instant on the offset is in doubt by one second, which a reader of the page sees as [`UtcOffset::UNKNOWN`].
+//! instant on the offset is in doubt by one second, from the next but one on by two, and so on, which a reader of the page
+//! sees as [`UtcOffset::unknown`].
 
 use truebound_client::page::UtcOffset;
 
@@ -96,15 +97,19 @@ impl LeapTable {
         self.entries.windows(2).map(|pair| (pair[1].from_unix_s, pair[0].offset_s, pair[1].offset_s))
     }
 
-    /// Does `utc` come after the first leap second that may be there without standing in the table, or less than
-    /// `early_ns` before it?
-    pub(crate) fn is_in_doubt(&self, utc: UtcTime, early_ns: i64) -> bool {
-        let possible = UtcTime::from_ns(self.next_possible_unix_s.saturating_mul(NS_PER_S));
-        possible.ns_since(utc) <= early_ns
+    /// How many leap seconds there may have been at the most, without standing in the table, until `early_ns` after `utc`:
+    /// by so many seconds an offset is in doubt then.
+    pub(crate) fn doubt_s(&self, utc: UtcTime, early_ns: i64) -> i32 {
+        let first = UtcTime::from_ns(self.next_possible_unix_s.saturating_mul(NS_PER_S));
+        let since_ns = utc.ns_since(first).saturating_add(early_ns);
+        if since_ns < 0 {
+            return 0;
+        }
+        i32::try_from(since_ns / SHORTEST_HALF_YEAR_NS).unwrap_or(i32::MAX).saturating_add(1)
     }
 
     /// The least and the greatest TAI that may be meant by a source's Unix time: by this table, and in doubt by a second
-    /// from the next possible leap on.
+    /// for each leap that was possible since.
     #[must_use]
     pub fn tai_span(&self, utc: UtcTime) -> (TaiTime, TaiTime) {
         Smear::None.to_tai(utc, self)
@@ -151,17 +156,24 @@ impl LeapTable {
         // The second before `at_unix_s` is the one that is left out, if one is: the change comes at its begin. Nobody
         // knows that of a leap which is only possible.
         let change = |at_unix_s: i64, after_s: i32| {
-            let least_s =
-                if after_s == UtcOffset::UNKNOWN { offset_s.saturating_sub(1) } else { after_s.min(offset_s) };
+            let is_known = UtcOffset { offset_s, after_s, change_at_ns: 0 }.doubt_s().is_none();
+            let least_s = if is_known { after_s.min(offset_s) } else { offset_s.saturating_sub(1) };
             let change_at_ns = at_unix_s.saturating_add(i64::from(least_s)).saturating_mul(NS_PER_S);
             UtcOffset { offset_s, after_s, change_at_ns }
         };
         match self.entries.iter().find(|entry| entry.from_unix_s > unix_s) {
             Some(next) => change(next.from_unix_s, next.offset_s),
-            None => change(self.next_possible_unix_s, UtcOffset::UNKNOWN),
+            // For as long as anybody may read it.
+            None => change(self.next_possible_unix_s, UtcOffset::unknown(self.doubt_s(utc, LONGEST_READ_NS))),
         }
     }
 }
+
+/// From January to July of a common year, ns.
+const SHORTEST_HALF_YEAR_NS: i64 = 181 * DAY_NS;
+/// Longer than any `max-holdover`, ns: after it nobody reads a page any more.
+const LONGEST_READ_NS: i64 = 8 * DAY_NS;
+const DAY_NS: i64 = 86_400 * NS_PER_S;
 
 /// The end of the June or December in or after which `unix_s` lies: the first instant of July or January.
 fn next_possible_leap(unix_s: i64) -> i64 {
@@ -217,6 +229,27 @@ mod tests {
         ] {
             assert_eq!(LeapTable::parse(broken), None, "{broken:?}");
         }
+    }
+
+    /// Two leap seconds that nobody's table told: the doubt holds them, eight days before the second as well.
+    #[test]
+    fn each_possible_leap_beyond_the_table_is_a_second_of_doubt() {
+        let table = LeapTable::default();
+        let at = |unix_s: i64| UtcTime::from_ns(unix_s * NS_PER_S);
+        let (july_2027, january_2028, january_2031) = (1_814_400_000, 1_830_297_600, 1_924_992_000);
+        let page = |unix_s: i64| table.around(TaiTime::from_ns(at(unix_s + 37).as_ns())).doubt_s();
+        for (unix_s, told, shown) in [
+            (july_2027 - 9 * 86_400, 0, Some(1)),
+            (july_2027 - 1, 0, Some(1)),
+            (july_2027, 1, Some(1)),
+            (january_2028 - 12 * 86_400, 1, Some(1)),
+            (january_2028, 2, Some(2)),
+            (january_2031, 8, Some(8)),
+        ] {
+            assert_eq!((table.doubt_s(at(unix_s), 0), page(unix_s)), (told, shown), "{unix_s}");
+        }
+        assert_eq!(page(january_2028 - 8 * 86_400), Some(2), "pages of today are read then");
+        assert_eq!(UtcOffset::unknown(1), UtcOffset::UNKNOWN);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeSet, VecDeque};
 
 use truebound_client::bound::Bound;
-use truebound_client::page::UtcOffset;
 
 use crate::bound::edges_before;
 use crate::correlation::{Correlation, Mapped};
@@ -248,9 +247,9 @@ fn told(at: RawTime, served: &Served<'_>, rounding: Rounding) -> Option<(NtpTime
     let middle = edges.lo_ns.saturating_add(width / 2);
     let tai = TaiTime::from_ns(at.as_ns().saturating_add(middle));
     let around = served.leap.around(tai);
-    // Past what the table knows, UTC is in doubt by a second (BOUND §6).
-    let is_in_doubt = around.after_s == UtcOffset::UNKNOWN && tai.as_ns() >= around.change_at_ns;
-    let doubt_ns = if is_in_doubt { NS_PER_S } else { 0 };
+    // Past what the table knows, UTC is in doubt by a second for each leap that was possible (BOUND §6).
+    let doubt_s = around.doubt_s().filter(|_| tai.as_ns() >= around.change_at_ns).unwrap_or(0);
+    let doubt_ns = i64::from(doubt_s).saturating_mul(NS_PER_S);
     let utc = served.leap.to_utc(tai);
     Some((NtpTimestamp::from_utc(utc, rounding), (width / 2 + 2).saturating_add(doubt_ns)))
 }

@@ -13,7 +13,8 @@
 //! which is s + a at the begin and s + a + k at the end. Rounded outward by a nanosecond at the most.
 //!
 //! Past what the table of leap seconds knows, a window may or may not be there. Then the timestamp is worth its second
-//! less: TAI is within ±1 s of what the table says, from the begin of the possible window on. Such a source goes on
+//! less: TAI is within ±1 s of what the table says, from the begin of the possible window on (±2 s from the next one's
+//! on). Such a source goes on
 //! having a vote, and proves nothing finer; UTC itself is in the same doubt, and its bound wider by the second.
 
 use crate::leap::LeapTable;
@@ -49,7 +50,7 @@ impl Smear {
             Smear::None => (leap.to_tai(unix), leap.to_tai(unix)),
             Smear::NoonToNoon => unsmeared(unix, leap).unwrap_or((leap.to_tai(unix), leap.to_tai(unix))),
         };
-        let doubt_ns = if leap.is_in_doubt(unix, self.early_ns()) { NS_PER_S } else { 0 };
+        let doubt_ns = i64::from(leap.doubt_s(unix, self.early_ns())).saturating_mul(NS_PER_S);
         (earliest.plus_ns(-doubt_ns), latest.plus_ns(doubt_ns))
     }
 

@@ -228,11 +228,15 @@ impl Synthesis {
     }
 
     /// Starts as another run left off: its bound ages until the first one of ours.
-    pub(crate) fn restore(&mut self, bound: Option<Bound>, epoch: u64) {
+    pub(crate) fn restore(&mut self, bound: Option<Bound>, epoch: u64, events: &mut Vec<Event>) {
+        self.epoch = epoch;
+        if bound.is_none() {
+            // Nobody knows what became of raw time meanwhile: ticks of the run before prove nothing.
+            return self.new_epoch(Reason::NewEpoch, events);
+        }
         self.previous = bound;
         self.is_restored = bound.is_some();
         self.had_bound = bound.is_some();
-        self.epoch = epoch;
     }
 
     /// The settings are others: who speaks for whom has to be worked out anew.

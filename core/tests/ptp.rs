@@ -21,6 +21,7 @@ use truebound_core::ptp::PortState;
 use truebound_core::settings::{
     DelayMechanism, Oscillator, PtpRole, PtpSettings, ServerSettings, Settings, SourceKind, SourceSettings, Timescale,
 };
+use truebound_core::smear::Smear;
 
 use world::{EPOCH, S, Tally, US, World};
 
@@ -532,10 +533,15 @@ fn a_phc_that_was_set_while_the_host_slept_is_stepped_again() {
     assert!(off.abs() < 1_000, "the PHC is off by {off} ns");
 }
 
-/// 0: a grandmaster that lies; 1: us; 2: an honest NTP server; 3: one that follows the liar over PTP, and says so.
+/// What it smears says nothing of whom it follows.
 #[test]
 fn a_server_that_follows_the_liar_has_no_voice_of_its_own() {
-    println!("seed 26");
+    [Smear::None, Smear::NoonToNoon].into_iter().for_each(expect_echo_without_voice);
+}
+
+/// 0: a grandmaster that lies; 1: us; 2: an honest NTP server; 3: one that follows the liar over PTP, and says so.
+fn expect_echo_without_voice(smear: Smear) {
+    println!("seed 26, smear {smear:?}");
     let mut world = World::new(26);
     world.host(grandmaster(0, 10), -3.0, Some((0, 0.0)));
     let mut us = slave(|_| ());
@@ -543,6 +549,7 @@ fn a_server_that_follows_the_liar_has_no_voice_of_its_own() {
         let host = format!("10.0.0.{at}");
         let mut ntp = SourceSettings::new(host.clone(), SourceKind::Server { host, port: 123 });
         (ntp.poll_min_ns, ntp.poll_max_ns, ntp.agent) = (Some(S / 8), Some(S / 8), true);
+        ntp.smear = if at == 4 { smear } else { Smear::None };
         us.sources.push(ntp);
     }
     world.host(us, 7.0, Some((5 * S, 20.0)));

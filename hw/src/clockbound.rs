@@ -139,6 +139,7 @@ impl Directory {
     /// # Errors
     /// [`SegmentError`].
     pub fn segment(&self, layout: Layout) -> Result<Segment, SegmentError> {
+        remove_leftovers(&self.path, layout);
         Segment::open(&self.path.join(layout.name), layout, self.said.is_some())
     }
 }
@@ -152,6 +153,9 @@ fn words_of(boot: &str, is_watched: bool) -> String {
 #[derive(Debug)]
 pub struct Segment {
     path: PathBuf,
+    /// The mapped file, and how long it has to be.
+    file: File,
+    bytes: u64,
     mapping: segment::Segment,
     version: u16,
     /// On the file; version 0: closed to new clients, and those who know it keep what they have.
@@ -187,8 +191,8 @@ impl Segment {
             file.set_len(bytes).map_err(failed)?;
         }
         let mapping = segment::Segment::map(&file, layout.words).map_err(failed)?;
-        let mut segment =
-            Segment { path: path.to_owned(), mapping, version: layout.version, head: (0, 0), avoided: Vec::new() };
+        let (path, version) = (path.to_owned(), layout.version);
+        let mut segment = Segment { path, file, bytes, mapping, version, head: (0, 0), avoided: Vec::new() };
         segment.adopt(u32::try_from(bytes).unwrap_or(u32::MAX), facts.len(), is_of_this_boot);
         Ok(segment)
     }
@@ -201,12 +205,14 @@ impl Segment {
         let said = size.load(Ordering::Relaxed);
         let is_sound = magic == MAGIC && said >= bytes && u64::from(said) <= file_bytes.max(bytes.into());
         let is_ours = is_sound && version == self.version && generation != 0;
+        // A run that ended while it was closed (version 0): its clients still compare this generation.
+        let kept = if magic == MAGIC { generation } else { 0 };
         if is_ours && is_of_this_boot {
             self.head = (version, generation);
             return;
         }
         // Version 0 first: a client that knows the file keeps what it has.
-        self.head = (0, if is_ours { generation } else { 0 });
+        self.head = (0, kept);
         head.store(joined(self.head), Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if !is_ours {
@@ -221,9 +227,11 @@ impl Segment {
     /// again; its generation stays away for as long as any client could. `now_ns` is of a clock that does not go back.
     ///
     /// # Errors
-    /// [`SegmentError::Overwritten`]: somebody else wrote to it. Nothing was stored.
+    /// [`SegmentError::Overwritten`]: somebody else wrote to it, or made it shorter, which would be the end of us too.
+    /// Nothing was stored.
     pub fn publish(&mut self, words: &[u64], order: &[usize], is_break: bool, now_ns: i64) -> Result<(), SegmentError> {
-        if split(self.mapping.header()[3].load(Ordering::Relaxed)) != self.head {
+        let is_whole = self.file.metadata().is_ok_and(|facts| facts.len() >= self.bytes);
+        if !is_whole || split(self.mapping.header()[3].load(Ordering::Relaxed)) != self.head {
             return Err(SegmentError::Overwritten(self.path.clone()));
         }
         if is_break && self.head.1 != 0 {
@@ -318,6 +326,19 @@ fn create(path: &Path, layout: Layout, bytes: u64) -> io::Result<()> {
     });
     std::fs::remove_file(&fresh)?;
     written
+}
+
+/// Second names that runs left which were killed in [`create`]: with one the file would be refused for ever.
+fn remove_leftovers(directory: &Path, layout: Layout) {
+    let is_leftover = |name: &str| {
+        let pid = name.strip_prefix(layout.name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".new"));
+        pid.is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_leftover) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Owned by root or by us, and nobody else may write to it.

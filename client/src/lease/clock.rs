@@ -189,13 +189,15 @@ struct State {
     /// The nonce of the last request: only its answer is taken.
     asked: Option<u64>,
     lease: Option<Lease>,
+    /// Given back with this fence, or a lower one: never held again.
+    given: Option<Fence>,
 }
 
 impl Holder {
     /// Has nothing yet. One resource, one `Holder` in the whole process.
     #[must_use]
     pub const fn new(id: HolderId) -> Self {
-        Holder { id, state: Mutex::new(State { asked: None, lease: None }) }
+        Holder { id, state: Mutex::new(State { asked: None, lease: None, given: None }) }
     }
 
     /// **Before** a request leaves, for a lease or for a renewal. What was asked before goes unanswered. `nonce` is one
@@ -210,10 +212,10 @@ impl Holder {
     /// [`Refused::NotMine`] if it answers another request, or was answered already.
     pub fn granted(&self, lease: &Lease) -> Result<(), Refused> {
         let mut state = self.state();
-        if lease.holder != self.id || state.asked != Some(lease.nonce) {
+        if lease.holder != self.id || state.asked != Some(lease.nonce) || state.given >= Some(lease.fence) {
             return Err(Refused::NotMine);
         }
-        *state = State { asked: None, lease: Some(*lease) };
+        *state = State { asked: None, lease: Some(*lease), ..*state };
         Ok(())
     }
 
@@ -247,7 +249,11 @@ impl Holder {
     /// ```
     #[must_use = "the granter waits for it, or for the expiry"]
     pub fn release(&mut self) -> Option<Lease> {
-        std::mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner)).lease
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.asked = None;
+        let lease = state.lease.take();
+        state.given = state.given.max(lease.map(|lease| lease.fence));
+        lease
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -20,8 +20,9 @@
 //! ended. Each is a contradiction. Crashes change nothing: a member stores its votes and promises before they leave.
 //! As with [`clock`](super::clock), a promise holds for its holder by `latest` and for its member by `earliest`.
 //!
-//! The fence of everything the primary does is its ballot: by the same argument nobody holds with a ballot after another
-//! held with a later one. A primary that crashed, or stepped down, holds another election, with a new ballot:
+//! The fence of everything the primary does is its ballot: by the same argument nobody holds with a ballot after *another*
+//! held with a later one (the same holder may, with two ballots of its own: the gate tells them apart, and giving back the
+//! later one does not free what the earlier one was promised). A primary that crashed, or stepped down, holds another election, with a new ballot:
 //! one election, one [`Primary`]. How ballots are chosen, and state is brought up to date before acting, is the
 //! application's protocol; [`Backup::vote`] is asked where that protocol would say yes.
 #![forbid(unsafe_code)]
@@ -82,6 +83,8 @@ pub struct Backup<S> {
     member: usize,
     /// The highest ballot it heard of, whose it is, and until when it is promised.
     promised: Record,
+    /// Until when it is promised with ballots below the one that it heard of last: no release of that one ends it.
+    earlier_until_ns: i64,
     longest_ns: i64,
 }
 
@@ -94,7 +97,7 @@ impl<S: Store> Backup<S> {
     pub fn open(member: usize, mut store: S, longest_ns: i64) -> Result<Self, Refused> {
         expect_term(longest_ns, i64::MAX)?;
         let promised = super::load(&mut store, Kind::Primary)?;
-        Ok(Backup { store, member, promised, longest_ns })
+        Ok(Backup { store, member, promised, earlier_until_ns: promised.until_ns, longest_ns })
     }
 
     /// Votes for `candidate`. The same vote again is given again.
@@ -141,7 +144,7 @@ impl<S: Store> Backup<S> {
         if ballot != self.promised.fence || holder != self.promised.holder {
             return Ok(());
         }
-        self.promised.until_ns = Record::NOTHING;
+        self.promised.until_ns = self.earlier_until_ns;
         self.save(self.promised)
     }
 
@@ -189,6 +192,9 @@ impl<S: Store> Backup<S> {
 
     fn save(&mut self, record: Record) -> Result<(), Refused> {
         self.store.save(&record).map_err(Refused::Store)?;
+        if record.fence != self.promised.fence {
+            self.earlier_until_ns = self.promised.until_ns;
+        }
         self.promised = record;
         Ok(())
     }

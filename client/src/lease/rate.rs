@@ -231,7 +231,11 @@ struct Asked {
 struct State {
     /// The last request: only its answer is taken.
     asked: Option<Asked>,
+    /// Of the last request, answered or not.
+    last_nonce: Option<u64>,
     held: Option<Held>,
+    /// Given back with this fence, or a lower one: never held again.
+    given: Option<Fence>,
 }
 
 /// The holder's side: what it asked for, and what it has. `Sync`: many threads may work under a lease while one renews.
@@ -245,19 +249,21 @@ impl Holder {
     /// Has nothing yet. One resource, one `Holder` in the whole process.
     #[must_use]
     pub const fn new(id: HolderId) -> Self {
-        Holder { id, state: Mutex::new(State { asked: None, held: None }) }
+        Holder { id, state: Mutex::new(State { asked: None, last_nonce: None, held: None, given: None }) }
     }
 
     /// **Before** a request leaves, for a lease or for a renewal: the term counts from here. What was asked before goes
     /// unanswered. `nonce` is one that this id never used before, not even before a crash: 64 random bits, say. Before
-    /// a request is sent once more, with the same nonce: nothing happens.
+    /// the last request is sent once more, with the same nonce: nothing happens. A nonce of before the last is never used
+    /// again.
     ///
     /// # Errors
     /// [`Refused::Unavailable`] without a tick.
     pub fn ask(&self, time: &impl TimeSource, nonce: u64) -> Result<(), Refused> {
         let since = time.tick()?;
         let mut state = self.state();
-        if state.asked.is_none_or(|asked| asked.nonce != nonce) {
+        if state.last_nonce != Some(nonce) {
+            state.last_nonce = Some(nonce);
             state.asked = Some(Asked { since, nonce });
         }
         Ok(())
@@ -269,7 +275,8 @@ impl Holder {
     /// [`Refused::NotMine`] if it answers another request, or was answered already.
     pub fn granted(&self, lease: &Lease) -> Result<(), Refused> {
         let mut state = self.state();
-        let asked = state.asked.filter(|asked| asked.nonce == lease.nonce && lease.holder == self.id);
+        let is_given = state.given >= Some(lease.fence);
+        let asked = state.asked.filter(|asked| asked.nonce == lease.nonce && lease.holder == self.id && !is_given);
         let Asked { since, .. } = asked.ok_or(Refused::NotMine)?;
         // A renewal and what it renews are both promises: keep the one that ends later.
         let is_outlived = |held: &Held| {
@@ -277,7 +284,7 @@ impl Holder {
             spent_ns.is_some_and(|spent| lease.term_ns < held.lease.term_ns.saturating_sub(spent))
         };
         let outlives = state.held.filter(|held| held.lease.fence == lease.fence && is_outlived(held));
-        *state = State { asked: None, held: outlives.or(Some(Held { since, lease: *lease })) };
+        *state = State { asked: None, held: outlives.or(Some(Held { since, lease: *lease })), ..*state };
         Ok(())
     }
 
@@ -302,8 +309,11 @@ impl Holder {
     /// is under way revives it.
     #[must_use = "the granter waits for it, or for the term"]
     pub fn release(&mut self) -> Option<Lease> {
-        let state = std::mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
-        state.held.map(|held| held.lease)
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.asked = None;
+        let lease = state.held.take().map(|held| held.lease);
+        state.given = state.given.max(lease.map(|lease| lease.fence));
+        lease
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Fence, HolderId, Kind, Record};
@@ -61,7 +62,7 @@ impl Store for MemoryStore {
 pub struct FileStore {
     path: PathBuf,
     directory: File,
-    _lock: File,
+    lock: File,
 }
 
 impl FileStore {
@@ -75,15 +76,33 @@ impl FileStore {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        // Where it is now, by its own name, wherever the process goes.
+        let parent = parent.canonicalize()?;
+        let path = parent.join(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+        if path.is_symlink() {
+            let what = format!("{} is a symbolic link: a second name would be a second lock", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let directory = File::open(parent)?;
         let lock = File::options().create(true).truncate(false).write(true).open(beside(&path, "lock"))?;
         lock.try_lock()?;
-        Ok(FileStore { path, directory, _lock: lock })
+        Ok(FileStore { path, directory, lock })
+    }
+
+    /// Whoever deleted the lock let another owner in.
+    fn expect_locked(&self) -> io::Result<()> {
+        if self.lock.metadata()?.nlink() > 0 {
+            return Ok(());
+        }
+        let what = format!("{}: its lock was deleted, so another may own it; open it again", self.path.display());
+        Err(io::Error::other(what))
     }
 }
 
 impl Store for FileStore {
     fn load(&mut self) -> io::Result<Option<Record>> {
+        // A process that ended between its rename and its sync left a record that a loss of power would unsay.
+        self.directory.sync_all()?;
         let mut text = String::new();
         match File::open(&self.path) {
             // One byte more than any record: a longer file is damaged.
@@ -96,6 +115,7 @@ impl Store for FileStore {
     }
 
     fn save(&mut self, record: &Record) -> io::Result<()> {
+        self.expect_locked()?;
         let new = beside(&self.path, "new");
         let mut file = File::create(&new)?;
         file.write_all(line(record).as_bytes())?;
@@ -105,7 +125,7 @@ impl Store for FileStore {
     }
 }
 
-const MAGIC: &str = "truebound-lease-1";
+const MAGIC: &str = "truebound-record-1";
 const LONGEST_LINE: u64 = 128;
 
 /// `PATH.suffix`.
@@ -116,7 +136,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// `truebound-lease-1 KIND FENCE HOLDER UNTIL_NS CHECK`, and a newline.
+/// `truebound-record-1 KIND FENCE HOLDER UNTIL_NS CHECK`, and a newline.
 fn line(record: &Record) -> String {
     let words = words(record);
     format!("{words} {:016x}\n", check(&words))
@@ -211,12 +231,32 @@ mod tests {
     }
 
     #[test]
+    fn a_second_name_or_a_deleted_lock_lets_no_second_owner_in() {
+        let scratch = Scratch::new("names");
+        let path = scratch.0.join("lease");
+        let mut store = FileStore::open(&path).expect("opens");
+        store.save(&record(1, 7, 5)).expect("saves");
+        std::os::unix::fs::symlink(&path, scratch.0.join("alias")).expect("a link");
+        assert_eq!(FileStore::open(scratch.0.join("alias")).expect_err("a link").kind(), io::ErrorKind::InvalidInput);
+        fs::remove_file(beside(&path, "lock")).expect("ours");
+        store.save(&record(2, 7, 6)).expect_err("another may own it");
+        assert_eq!(store.load().expect("loads"), Some(record(1, 7, 5)));
+    }
+
+    #[test]
+    fn a_relative_path_is_that_of_the_moment() {
+        let store = FileStore::open("Cargo.toml").expect("this package's directory can be written");
+        assert!(store.path.is_absolute());
+        let _ = fs::remove_file(beside(&store.path, "lock"));
+    }
+
+    #[test]
     fn a_half_written_new_file_is_not_the_record() {
         let scratch = Scratch::new("torn");
         let path = scratch.0.join("lease");
         let mut store = FileStore::open(&path).expect("opens");
         store.save(&record(3, 7, 5)).expect("saves");
-        fs::write(beside(&path, "new"), "truebound-lease-1 clock 4").expect("writes");
+        fs::write(beside(&path, "new"), "truebound-record-1 clock 4").expect("writes");
         assert_eq!(store.load().expect("loads"), Some(record(3, 7, 5)));
     }
 
@@ -225,7 +265,7 @@ mod tests {
         let scratch = Scratch::new("damaged");
         let path = scratch.0.join("lease");
         let mut store = FileStore::open(&path).expect("opens");
-        for text in ["", "\n", "truebound-lease-1 clock 3 7 5 0000000000000000\n", &"x".repeat(1 << 16)] {
+        for text in ["", "\n", "truebound-record-1 clock 3 7 5 0000000000000000\n", &"x".repeat(1 << 16)] {
             fs::write(&path, text).expect("writes");
             assert_eq!(store.load().expect_err("damaged").kind(), io::ErrorKind::InvalidData, "{text:.40}");
         }

@@ -145,7 +145,7 @@ impl<S: Store> Hlc<S> {
         // Every stamp within the mark's µs may have been used.
         let last = match mark.mark_ns() {
             Record::NOTHING => HlcStamp(0),
-            mark_ns => HlcStamp(stamp_at(mark_ns).unwrap_or(0) | ((1 << LOGICAL_BITS) - 1)),
+            mark_ns => HlcStamp(stamp_at(mark_ns).unwrap_or(u64::MAX) | ((1 << LOGICAL_BITS) - 1)),
         };
         Ok(Hlc { last, mark, step_ns })
     }

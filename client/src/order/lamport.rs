@@ -2,7 +2,7 @@
 //!
 //! Source: L. Lamport, "Time, Clocks, and the Ordering of Events in a Distributed System", CACM 21(7), 1978, rules IR1
 //! and IR2. **Guarantee:** e → f implies `stamp(e) < stamp(f)`; stamps of different nodes are never equal, so they are
-//! one total order. **Not** the reverse: a lower stamp may belong to a later event.
+//! one total order. A node that restarts without its count takes a new number. **Not** the reverse: a lower stamp may belong to a later event.
 //!
 //! Whoever may send here can push the clock as far as it likes: it knows no truth to measure a stamp against.
 //! [`super::hlc`] does.

@@ -2,7 +2,8 @@
 //!
 //! Sources: C. J. Fidge, "Timestamps in Message-Passing Systems That Preserve the Partial Ordering", 1988; F. Mattern,
 //! "Virtual Time and Global States of Distributed Systems", 1988. **Guarantee:** e → f exactly when
-//! `stamp(e).compare(&stamp(f))` is [`Causality::Before`]. **Cost:** 16 bytes for each member that ever had an event.
+//! `stamp(e).compare(&stamp(f))` is [`Causality::Before`], as long as a
+//! node that restarts without its clock takes a new number. **Cost:** 16 bytes for each member that ever had an event.
 //!
 //! Bytes: number of members (u16), then for each its number and its count (u64, u64), all little-endian, members in
 //! strictly ascending order, counts from 1. So a clock has one encoding, and equal bytes are equal clocks.

@@ -11,7 +11,7 @@ pub(crate) type Words = [u64; WORDS];
 const GENERATION: usize = 2;
 const SLOT_0: usize = 64;
 const SLOT_WORDS: usize = 64;
-const UNKNOWN_OFFSET: i128 = i32::MIN as i128;
+const UNKNOWN_OFFSETS: std::ops::Range<i128> = i32::MIN as i128..i32::MIN as i128 + 1_000;
 
 /// Where the newest publication begins.
 pub(crate) fn newest_slot(words: &Words) -> usize {
@@ -75,9 +75,10 @@ fn offsets(slot: &[u64], (earliest, latest): (i128, i128)) -> (i128, i128, i128)
     let change_at = i128::from(slot[104 / 8].cast_signed());
     if latest < change_at {
         (now, now, now)
-    } else if after == UNKNOWN_OFFSET {
+    } else if UNKNOWN_OFFSETS.contains(&after) {
         let (least, most) = (i128::from(i32::MIN), i128::from(i32::MAX));
-        ((now - 1).max(least), (now + 1).min(most), now)
+        let doubt = after - UNKNOWN_OFFSETS.start + 1;
+        ((now - doubt).max(least), (now + doubt).min(most), now)
     } else if earliest >= change_at {
         (after, after, after)
     } else {

@@ -6,4 +6,5 @@ mod cache;
 mod edges;
 mod pair;
 mod primary;
+mod races;
 mod world;

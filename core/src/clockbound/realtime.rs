@@ -24,6 +24,8 @@ use crate::io::{CrossReading, HostState};
 use crate::time::NS_PER_S;
 use crate::units::FreqError;
 
+/// Clients look at `void_after` only when `as_of` is this old, ns: a snapshot that ends sooner must not be live.
+const GRACE_NS: i64 = 5 * NS_PER_S;
 /// Words of the body, 16 bytes into the file.
 pub const WORDS: usize = 8;
 /// The order of storing: what a snapshot may lack of a newer one must only make it wider. With an older `as_of` any
@@ -104,7 +106,7 @@ impl Shm0 {
         // ns · ppb / 10⁹, rounded up.
         let lag_ns = sample.tick_ns.saturating_mul(2).saturating_mul(i64::from(max_drift_ppb)) / NS_PER_S + 1;
         let bound_ns = apart_ns.max(0).saturating_add(lag_ns).saturating_add(ROUNDING_NS);
-        (horizon_ns > 0 && bound_ns <= BOUND_LIMIT_NS).then_some(Shm0 {
+        (horizon_ns >= GRACE_NS && bound_ns <= BOUND_LIMIT_NS).then_some(Shm0 {
             as_of_ns: sample.coarse_ns,
             void_after_ns: sample.coarse_ns.saturating_add(horizon_ns),
             common: Common { max_drift_ppb, bound_ns, status, marker },

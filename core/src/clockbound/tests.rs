@@ -400,3 +400,44 @@ fn words_are_where_the_clients_look() {
         [9, u64::MAX, 999_999_999, 1, 0, 10, 11, 77, 0x1122, drift_and_status, packed([1, 31, 0, 0, 0, 0, 0, 0])];
     assert_eq!(shm1.words(), words);
 }
+
+#[test]
+fn no_client_of_layout_2_uses_a_snapshot_beyond_its_validity() {
+    // The last refresh a second before `void_after` (here: of a leap second, whose margin is 2 s); then the agent stops.
+    let mut publication = publication();
+    let raw = T_REF + S;
+    let latest = publication.interval_at(raw + 45).expect("valid").tai.latest_ns;
+    publication.utc = UtcOffset { offset_s: 37, after_s: 38, change_at_ns: latest + LEAP_MARGIN_NS + S };
+    let truth = truth_ns(&publication, raw, raw, true);
+    let mono = 900 * S;
+    let shm0 = shm0_at(&publication, raw, truth, mono);
+    for wait in [S / 2, 3 * S / 2, 4 * S] {
+        // Nobody touches CLOCK_REALTIME; UTC inserts its second 3 s after the refresh.
+        let leapt = if wait > 3 * S + S / 100 { S } else { 0 };
+        let (earliest, latest, status) = client2(&shm0.words(), truth + wait, mono + wait);
+        let inside = (earliest..=latest).contains(&(truth + wait - leapt));
+        assert!(
+            status == 0 || inside,
+            "{} s after as_of: status {status}, {} ns wide, truth is off",
+            wait / S,
+            latest - earliest
+        );
+        assert!(
+            status == 0 || mono + wait < shm0.void_after_ns,
+            "used {} ns beyond void_after",
+            mono + wait - shm0.void_after_ns
+        );
+    }
+}
+
+#[test]
+fn a_snapshot_of_layout_2_that_ends_within_the_clients_grace_is_not_live() {
+    let mut publication = publication();
+    publication.bound.void_after_ns = T_REF + 2 * S;
+    let mono = 900 * S;
+    let raw = T_REF + S;
+    let truth = truth_ns(&publication, raw, raw, true);
+    let shm0 = shm0_at(&publication, raw, truth, mono);
+    let (_, _, status) = client2(&shm0.words(), truth + 4 * S, mono + 4 * S);
+    assert_eq!(status, 0, "3 s after the bound became void");
+}

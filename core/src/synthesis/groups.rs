@@ -204,7 +204,12 @@ fn silent_group_of(association: &Association, settings: &Settings) -> Group {
 /// A server that follows another of our sources speaks for that one, and so on up.
 fn voice_of(association: &Association, all: &[Association], settings: &Settings, depth: u32) -> Group {
     let own = group_of(association, settings);
-    let Group::Upstream(id, _) = own else { return own };
+    let id = match own {
+        Group::Upstream(id, _) => id,
+        // What it smears says nothing of whom it follows.
+        Group::Smeared(_) if association.upstream.stratum > 1 => association.upstream.reference_id,
+        _ => return own,
+    };
     let upstream = all.iter().find(|other| other.id != association.id && reference_ids_of(other).contains(&Some(id)));
     match upstream.filter(|_| depth > 0) {
         Some(upstream) => voice_of(upstream, all, settings, depth - 1),

@@ -304,3 +304,59 @@ fn the_marker_is_what_clients_see() {
     assert!(read(&page).is_err(), "always being changed");
     assert!(read(b"short").is_err() && read(&[0; 104]).is_err());
 }
+
+#[test]
+fn a_death_between_the_two_names_does_not_stop_the_next_run() {
+    let room = Room::new("link");
+    let directory = room.directory();
+    drop(directory.segment(SHM0).expect("a new file"));
+    // As left by a run that was killed after link(2) and before unlink(2) in `create`.
+    std::fs::hard_link(room.at("shm0"), room.at("shm0.4711.new")).expect("a link");
+    directory.segment(SHM0).expect("the next run starts");
+}
+
+#[test]
+fn a_start_that_ends_before_all_segments_are_open_leaves_them_another_boots() {
+    let room = Room::new("half-open");
+    let mut segment = room.directory().segment(SHM1).expect("a new file");
+    publish(&mut segment, SHM1, 1);
+    drop(segment);
+    std::fs::write(room.at(LOCK), "boot 0000 vmclock 0\n").expect("ours");
+    // First start of this boot: segments first, and the lock's word last; it ends in between.
+    let directory = Directory::open(&room.0).expect("ours");
+    drop(directory.segment(SHM0).expect("a new file"));
+    drop(directory);
+    let directory = Directory::open(&room.0).expect("ours");
+    let _segment = directory.segment(SHM1).expect("the same file");
+    assert!(Client::open(&room, SHM1).is_none(), "another boot's snapshot is offered to new clients");
+}
+
+#[test]
+fn the_generation_survives_version_0() {
+    let room = Room::new("gen");
+    let mut segment = room.directory().segment(SHM0).expect("a new file");
+    publish(&mut segment, SHM0, 1);
+    let mut client = Client::open(&room, SHM0).expect("ready");
+    client.read(); // generation 2
+    drop(segment);
+    std::fs::write(room.at(LOCK), "").expect("ours"); // the lock is lost
+    let directory = Directory::open(&room.0).expect("ours");
+    directory.is_vmclock_watched(false).expect("writable");
+    drop(directory.segment(SHM0).expect("closed: version 0")); // and the run is killed here
+    drop(directory);
+    let directory = Directory::open(&room.0).expect("ours");
+    let mut segment = directory.segment(SHM0).expect("the same file");
+    publish(&mut segment, SHM0, 2);
+    assert_eq!(client.read(), words(SHM0, 2), "same generation as before: the client keeps the old content");
+}
+
+/// What ClockBound's daemon does to the file when it starts: File::create, before it writes a header of its own.
+#[test]
+fn a_file_that_somebody_truncates_is_given_up_and_does_not_kill_us() {
+    let room = Room::new("truncated");
+    let mut segment = room.directory().segment(SHM0).expect("a new file");
+    publish(&mut segment, SHM0, 1);
+    drop(File::create(room.at("shm0")).expect("ours"));
+    let outcome = segment.publish(&words(SHM0, 2), &order(SHM0), false, 0);
+    assert!(matches!(outcome, Err(SegmentError::Overwritten(_))));
+}

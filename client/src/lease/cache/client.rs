@@ -21,13 +21,15 @@ pub struct Client {
     id: HolderId,
     keys: BTreeMap<u64, Known>,
     most_keys: usize,
+    /// The highest fence that was given back, of any key: what is granted afterwards has a higher one.
+    given: Fence,
 }
 
 impl Client {
     /// `id` at the server, with at most `most_keys` keys at a time.
     #[must_use]
     pub const fn new(id: HolderId, most_keys: usize) -> Self {
-        Client { id, keys: BTreeMap::new(), most_keys }
+        Client { id, keys: BTreeMap::new(), most_keys, given: Fence(0) }
     }
 
     /// **Before** a request leaves, for a lease or for a renewal. What was asked of this key before goes unanswered.
@@ -50,6 +52,11 @@ impl Client {
     pub fn granted(&mut self, lease: &Lease) -> Result<(), Refused> {
         let known = self.keys.get_mut(&lease.key).filter(|known| known.asked == Some(lease.nonce));
         let known = known.filter(|_| lease.client == self.id).ok_or(Refused::NotMine)?;
+        // A renewal of what was given back revives nothing.
+        let has_it = known.lease.is_some_and(|held| held.fence == lease.fence);
+        if !has_it && lease.fence <= self.given {
+            return Err(Refused::NotMine);
+        }
         *known = Known { asked: None, lease: Some(*lease) };
         Ok(())
     }
@@ -58,7 +65,8 @@ impl Client {
     /// applied; then the answer is sent.
     #[must_use = "the server waits for it, or for the expiry"]
     pub fn revoke(&mut self, revocation: &Revocation) -> Given {
-        self.keys.remove(&revocation.key);
+        let held = self.keys.remove(&revocation.key).and_then(|known| known.lease);
+        self.given = self.given.max(revocation.fence).max(held.map_or(Fence(0), |lease| lease.fence));
         Given { key: revocation.key, client: self.id, fence: revocation.fence }
     }
 
@@ -66,6 +74,7 @@ impl Client {
     #[must_use = "the server waits for it, or for the expiry"]
     pub fn release(&mut self, key: u64) -> Option<Given> {
         let lease = self.keys.remove(&key)?.lease?;
+        self.given = self.given.max(lease.fence);
         Some(Given { key, client: self.id, fence: lease.fence })
     }
 
