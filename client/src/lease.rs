@@ -39,8 +39,8 @@
 //!
 //! **What it all rests on.** The assumptions of the bound (A1 to A4) on every host that takes part, and for all but rate
 //! leases one true time: hosts that each define their own (`local = true`) share none. A [`Store`] that keeps what it
-//! said it kept; one process at a time behind a [`HolderId`], and nonces that it never uses twice. Messages need be
-//! nothing but genuine.
+//! said it kept; one process at a time behind a [`HolderId`] and behind a granter (a fork copies both, the store's lock
+//! as well: one of the two stops using them), and nonces that it never uses twice. Messages need be nothing but genuine.
 #![forbid(unsafe_code)]
 
 pub mod cache;
