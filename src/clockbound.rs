@@ -222,7 +222,6 @@ mod tests {
     use truebound_client::Reason;
     use truebound_client::bound::Bound;
     use truebound_client::clock::{MonotonicRaw, RawClock};
-    use truebound_client::host::{Foretold, VmMark};
     use truebound_client::page::UtcOffset;
 
     /// A page of this host that is live from now on.
@@ -242,22 +241,11 @@ mod tests {
                 ..Bound::default()
             },
             utc: UtcOffset { offset_s: 37, after_s: UtcOffset::UNKNOWN, change_at_ns: i64::MAX },
-            wander_fs_per_s2: 0,
-            phase_noise_fs: 0,
-            spread: 0,
             omega_limit: 1 << 30,
             clocksource: host.clocksource,
             suspended_ns: host.suspended_ns,
-            vm_mark: VmMark::default(),
-            foretold: Foretold::Nothing,
-            leap_expiry_ns: i64::MAX,
-            asserted: None,
-            estimate_theta_ns: 0,
-            estimate_omega: 0,
-            estimate_sigma_ns: 0,
-            source: [0; 32],
             groups: (1, 1),
-            assumptions: 0,
+            ..Publication::default()
         }
     }
 

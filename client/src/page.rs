@@ -137,6 +137,35 @@ pub struct Asserted {
     pub omega_hi: i64,
 }
 
+impl Default for Publication {
+    /// Says nothing: what a page tells of an agent that has not heard anything yet.
+    fn default() -> Self {
+        Publication {
+            status: Status::Starting,
+            reason: Reason::NoAnswerYet,
+            epoch: 0,
+            bound: Bound::default(),
+            utc: UtcOffset { offset_s: 0, after_s: UtcOffset::UNKNOWN, change_at_ns: i64::MAX },
+            wander_fs_per_s2: 0,
+            phase_noise_fs: 0,
+            spread: 0,
+            omega_limit: 0,
+            clocksource: [0; 16],
+            suspended_ns: 0,
+            vm_mark: VmMark::default(),
+            foretold: Foretold::Nothing,
+            leap_expiry_ns: i64::MAX,
+            asserted: None,
+            estimate_theta_ns: 0,
+            estimate_omega: 0,
+            estimate_sigma_ns: 0,
+            source: [0; 32],
+            groups: (0, 0),
+            assumptions: 0,
+        }
+    }
+}
+
 impl Publication {
     /// The asserted edges with the growth of the guaranteed ones: a bound that holds if the operator's word does too.
     #[must_use]

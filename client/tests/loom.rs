@@ -8,7 +8,6 @@ use std::sync::Mutex;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
 use loom::thread;
-use truebound_client::host::{Foretold, VmMark};
 use truebound_client::page::{Page, Publication, UtcOffset};
 use truebound_client::{Bound, Reason, Status};
 
@@ -23,22 +22,7 @@ fn publication(n: u64) -> Publication {
         epoch: n,
         bound: Bound { t_ref_ns: n.cast_signed(), ..Bound::default() },
         utc: UtcOffset { offset_s: 37, after_s: 37, change_at_ns: i64::MAX },
-        wander_fs_per_s2: 0,
-        phase_noise_fs: 0,
-        spread: 0,
-        omega_limit: 0,
-        clocksource: [0; 16],
-        suspended_ns: 0,
-        vm_mark: VmMark::default(),
-        foretold: Foretold::Nothing,
-        leap_expiry_ns: 0,
-        asserted: None,
-        estimate_theta_ns: 0,
-        estimate_omega: 0,
-        estimate_sigma_ns: 0,
-        source: [0; 32],
-        groups: (0, 0),
-        assumptions: 0,
+        ..Publication::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use truebound_client::bound::RATE_BITS;
-use truebound_client::host::{ClocksourceFile, Foretold, HostIdentity, VmMark};
+use truebound_client::host::{ClocksourceFile, HostIdentity};
 use truebound_client::page::{Publication, UtcOffset};
 use truebound_client::{Bound, MonotonicRaw, Publisher, RawClock, Reason, Status, VirtualClock};
 
@@ -86,16 +86,11 @@ pub(crate) fn here() -> Publication {
         omega_limit: 1_000 * PPM,
         clocksource: ClocksourceFile::open().name(),
         suspended_ns: slept_ns(),
-        vm_mark: VmMark::default(),
-        foretold: Foretold::Nothing,
-        leap_expiry_ns: i64::MAX,
-        asserted: None,
         estimate_theta_ns: 100,
-        estimate_omega: 0,
         estimate_sigma_ns: 50,
         source: *b"a source of a test\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         groups: (4, 4),
-        assumptions: 0,
+        ..Publication::default()
     }
 }
 

@@ -38,22 +38,13 @@ fn publication() -> Publication {
             phase_rate: PPM / 8,
         },
         utc: UtcOffset { offset_s: 37, after_s: UtcOffset::UNKNOWN, change_at_ns: i64::MAX },
-        wander_fs_per_s2: 0,
-        phase_noise_fs: 0,
         spread: 50 * PPM,
         omega_limit: 1_000 * PPM,
         clocksource: TSC,
         suspended_ns: 7,
-        vm_mark: truebound_client::host::VmMark::default(),
-        foretold: truebound_client::host::Foretold::Nothing,
-        leap_expiry_ns: i64::MAX,
-        asserted: None,
         estimate_theta_ns: THETA,
-        estimate_omega: 0,
-        estimate_sigma_ns: 0,
-        source: [0; 32],
         groups: (1, 1),
-        assumptions: 0,
+        ..Publication::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use truebound_client::host::{ClocksourceFile, Foretold, HostIdentity, VmMark};
+use truebound_client::host::{ClocksourceFile, HostIdentity};
 use truebound_client::page::{Publication, UtcOffset};
 use truebound_client::{Bound, MonotonicRaw, Publisher, RawClock, Reason, Status};
 
@@ -43,16 +43,8 @@ fn publication() -> Publication {
         omega_limit: 1_000 * PPM,
         clocksource: ClocksourceFile::open().name(),
         suspended_ns: slept_ns(),
-        vm_mark: VmMark::default(),
-        foretold: Foretold::Nothing,
-        leap_expiry_ns: i64::MAX,
-        asserted: None,
-        estimate_theta_ns: 0,
-        estimate_omega: 0,
-        estimate_sigma_ns: 0,
-        source: [0; 32],
         groups: (4, 4),
-        assumptions: 0,
+        ..Publication::default()
     }
 }
 
