@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use truebound_sim::lease::Break;
 
 /// Real agents in a simulated world, and a checker that knows the truth.
 #[derive(Debug, Parser)]
@@ -39,7 +40,7 @@ pub(crate) struct LeasesArgs {
     pub(crate) kind: KindWord,
     /// Plant a fault, to see the judge catch it
     #[arg(long = "break", value_enum, value_name = "WHAT")]
-    pub(crate) fault: Option<BreakWord>,
+    pub(crate) fault: Option<Break>,
     /// Tell what happened to the object of the first violation
     #[arg(long)]
     pub(crate) timeline: bool,
@@ -58,22 +59,6 @@ pub(crate) enum KindWord {
     Primary,
     /// Each of them
     All,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum BreakWord {
-    /// Leases believe in half of every proved uncertainty
-    Rate,
-    /// Holders act by what begin said, without confirm
-    NoConfirm,
-    /// Leases by CLOCK_MONOTONIC, which a rival slews
-    Monotonic,
-    /// Leases by CLOCK_REALTIME, without a bound
-    Realtime,
-    /// Granters forget in a crash
-    NoPersist,
-    /// Nobody looks at the time that a host slept
-    IgnoreSuspend,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -63,7 +63,7 @@ pub enum Certainty {
 }
 
 /// A planted fault, which must be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Break {
     /// Leases believe in half of every proved uncertainty, of instants and of rates: ε below the real error.

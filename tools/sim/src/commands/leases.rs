@@ -10,7 +10,7 @@ use truebound_sim::progress::Progress;
 use truebound_sim::table::{Table, time};
 
 use super::{Mistake, print, print_json};
-use crate::cli::{BreakWord, KindWord, LeasesArgs};
+use crate::cli::{KindWord, LeasesArgs};
 
 /// Terms of one world: few, so that there are many worlds.
 const WORLD_TERMS: u64 = 5_000;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &LeasesArgs) -> Result<bool, Mistake> {
     }
     let begin = Instant::now();
     let kinds = kinds(args.kind);
-    let fault = args.fault.map(fault);
+    let fault = args.fault;
     // Each kind has its share, and one world where one was named.
     let share = args.terms.div_ceil(kinds.len() as u64);
     let parts: Vec<Part> = kinds.iter().map(|&kind| part(kind, fault, share, args)).collect();
@@ -73,17 +73,6 @@ fn kinds(word: KindWord) -> Vec<Kind> {
         KindWord::Rate => vec![Kind::Rate],
         KindWord::Primary => vec![Kind::Primary],
         KindWord::All => Kind::ALL.to_vec(),
-    }
-}
-
-fn fault(word: BreakWord) -> Break {
-    match word {
-        BreakWord::Rate => Break::Rate,
-        BreakWord::NoConfirm => Break::NoConfirm,
-        BreakWord::Monotonic => Break::Monotonic,
-        BreakWord::Realtime => Break::Realtime,
-        BreakWord::NoPersist => Break::NoPersist,
-        BreakWord::IgnoreSuspend => Break::IgnoreSuspend,
     }
 }
 
