@@ -254,11 +254,27 @@ fn loaded_beside_ptp4l() {
     let reader = Reader::open_virtual(ours.page()).expect("it publishes");
     lab.wait("ptp4l steers", 4 * PATIENCE, || theirs.state() == "SLAVE" && worst(&clock) < CLOSE_NS);
 
-    let comparisons: Vec<_> = [0, 60, 90].map(|load| compare(&lab, load, &ours, &reader, &clock)).into();
-    comparisons.iter().for_each(Comparison::print);
+    compare(&lab, 0, &ours, &reader, &clock).print();
+    for load_percent in [60, 90] {
+        expect_better_in_two_of_three(20, || compare(&lab, load_percent, &ours, &reader, &clock));
+    }
     assert_eq!((master.faults(), theirs.faults()), (0, 0), "a ptp4l that stands still cannot be compared with");
-    for loaded in &comparisons[1..] {
-        loaded.expect_times_better(20);
+}
+
+/// The median of three rounds decides, so that one moment of a busy machine does not; a third that two rounds made
+/// needless is not run.
+#[track_caller]
+fn expect_better_in_two_of_three(times: i64, mut round: impl FnMut() -> Comparison) {
+    let mut misses = Vec::new();
+    for rounds in 1..=3 {
+        let comparison = round();
+        comparison.print();
+        misses.extend(comparison.missed(times));
+        if misses.len() == 2 {
+            panic!("{}", misses.join("; "));
+        } else if rounds - misses.len() == 2 {
+            return;
+        }
     }
 }
 
@@ -315,17 +331,20 @@ impl Comparison {
         row("truebound, estimate", &self.estimate);
     }
 
-    #[track_caller]
-    fn expect_times_better(&self, times: i64) {
-        assert!(self.offered_percent.abs_diff(self.load_percent.into()) <= 5, "the traffic is not what was asked for");
+    /// Why ours is not so many times better, if it is not.
+    fn missed(&self, times: i64) -> Option<String> {
+        let load = self.load_percent;
+        assert!(self.offered_percent.abs_diff(load.into()) <= 5, "the traffic is not what was asked for");
         for (name, ours) in [("the clock", &self.steered), ("the estimate", &self.estimate)] {
             assert!(ours.len() > 100, "{name}: too few samples");
             for percent in [50, 99] {
                 let (ours, theirs) = (ours.percentile(percent), self.ptp4l.percentile(percent));
-                let load = self.load_percent;
-                assert!(ours * times <= theirs, "{name} at {load} % load, p{percent}: {ours} ns, ptp4l {theirs} ns");
+                if ours * times > theirs {
+                    return Some(format!("{name} at {load} % load, p{percent}: {ours} ns, ptp4l {theirs} ns"));
+                }
             }
         }
+        None
     }
 }
 
