@@ -27,6 +27,10 @@ const CLEAN_SHARE: f64 = 0.1;
 /// Smoothed surprise beyond which q doubles, and what it is then.
 const SURPRISE_MAX: f64 = 2.0;
 const SURPRISE_RESET: f64 = 1.3;
+/// A round trip is impossible at this fraction of every other.
+const IMPOSSIBLE: i64 = 64;
+/// A normalised innovation beyond this is none of the noise's, however long its tails.
+const OUTLIER_MAX: f64 = 100.0;
 /// A block waits while wander is below this share of its noise; in the prototype's rules below that one.
 const WANDER_SHARE: f64 = 0.35;
 const WANDER_SHARE_PLAIN: f64 = 0.5;
@@ -125,6 +129,8 @@ struct Running {
     /// Smoothed product of successive normalised innovations, and the last of them.
     correlation: f64,
     last_nu: f64,
+    /// The innovation of the last block, if it was an outlier; else 0.
+    outlier: f64,
     /// Smoothed share of clean blocks.
     clean_share: f64,
     /// Clean blocks so far, and all.
@@ -280,10 +286,11 @@ fn has_enough(exchanges: &[Exchange], t: RawTime, times: usize) -> bool {
 
 /// The first state: the widest strip that separates both directions (ALGORITHM §1, k = 1).
 fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<Running> {
-    let first = exchanges.first()?;
     if !has_enough(exchanges, t, 1) {
         return None;
     }
+    let exchanges = &without_impossible(exchanges);
+    let first = exchanges.first()?;
     let tuning = tuning.unwrap_or_else(|| Tuning::learned(exchanges));
     let span = to_f64(t.ns_since(first.t1)) * 1e-9;
     let base_ns = first.upper_ns;
@@ -314,10 +321,19 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
         surprise: 1.0,
         correlation: 0.0,
         last_nu: 0.0,
+        outlier: 0.0,
         clean_share: 1.0,
         clean: 0,
         blocks: 0,
     })
+}
+
+/// Without one whose round trip is so much shorter than every other that no path explains it: a stamp was wrong.
+fn without_impossible(exchanges: &[Exchange]) -> Vec<Exchange> {
+    let mut strips: Vec<i64> = exchanges.iter().map(Exchange::strip_ns).collect();
+    strips.sort_unstable();
+    let limit = strips.get(1).map_or(i64::MIN, |second| second / IMPOSSIBLE);
+    exchanges.iter().filter(|exchange| exchange.strip_ns() > limit).copied().collect()
 }
 
 impl Running {
@@ -494,7 +510,13 @@ impl Running {
             self.route.measured(t, candidate, is_shorter, measured.excess <= 4.0 * sigma);
         }
         self.learn(innovation, self.kalman.p.p00 + r, measured.is_clean);
-        if normalised > 25.0 {
+        let r = if self.is_outlier(innovation, normalised) {
+            // It counts for as much as the last one that would not have surprised.
+            (innovation * innovation / 25.0 - self.kalman.p.p00).max(r)
+        } else {
+            r
+        };
+        if normalised > 25.0 && self.outlier == 0.0 {
             // A block errs by at most half its excess, so it is the state that is wrong: open the filter.
             let rate = innovation / delta.max(b);
             self.kalman.p.p00 += innovation * innovation;
@@ -508,6 +530,16 @@ impl Running {
         self.usual_excess += 0.1 * (measured.excess - self.usual_excess);
         self.clean = self.clean.saturating_add(u32::from(measured.is_clean));
         self.restart_block(t);
+    }
+
+    /// Two-sided noise has tails, and one exchange in them says nothing of the clock; the next one on the same side does.
+    /// (A block of minima errs by at most half its excess: there a surprise is the state's.)
+    fn is_outlier(&mut self, innovation: f64, normalised: f64) -> bool {
+        let is_surprising = normalised > 25.0 && normalised <= OUTLIER_MAX;
+        let is_alone = self.outlier * innovation <= 0.0;
+        let is_outlier = is_surprising && is_alone && self.strips.two_sided().is_some();
+        self.outlier = if is_outlier { innovation } else { 0.0 };
+        is_outlier
     }
 
     /// Learns from how surprising a block was: how much of its excess is noise, and how restless the oscillator is.
@@ -527,7 +559,7 @@ impl Running {
             self.excess_share = (self.excess_share * growth).clamp(EXCESS_SHARE, EXCESS_SHARE_MAX);
         }
         self.surprise += 0.1 * (normalised - self.surprise);
-        if is_plain || has_clean_blocks {
+        if is_plain || (has_clean_blocks && self.strips.two_sided().is_none()) {
             self.adapt_by_surprise(is_clean);
         } else {
             self.adapt_by_colour();
@@ -545,13 +577,15 @@ impl Running {
     }
 
     /// Where queues dominate, surprise says little of q. But the innovations of the right filter are white: what is left
-    /// in them of the one before tells in which direction q is wrong.
+    /// in them of the one before tells in which direction q is wrong. Two-sided noise is measured, so nothing but the
+    /// oscillator is left to be learned, and that slowly.
     fn adapt_by_colour(&mut self) {
+        let (doubling, growth) = if self.strips.two_sided().is_some() { (1.2, 1.02) } else { (2.0, 1.1) };
         if self.surprise > SURPRISE_MAX {
-            self.scale_walk(2.0);
+            self.scale_walk(doubling);
             self.surprise = SURPRISE_RESET;
         } else if self.correlation > 0.2 {
-            self.scale_walk(1.1);
+            self.scale_walk(growth);
         } else if self.correlation < 0.05 {
             self.scale_walk(0.95);
         }
