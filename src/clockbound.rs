@@ -110,6 +110,14 @@ impl ClockBound {
         }
     }
 
+    /// CLOCK_REALTIME is about to be stepped: its readers are told first.
+    pub(crate) fn withdraw(&mut self, publication: &Publication) {
+        if let Some(shm0) = &mut self.shm0 {
+            shm0.watch.expect_step();
+        }
+        self.refresh(publication);
+    }
+
     /// Reads the clocks and stores both segments.
     pub(crate) fn refresh(&mut self, publication: &Publication) {
         self.last = Some((publication.status, publication.epoch));

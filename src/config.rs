@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 use truebound_client::host::VM_PATH_BYTES;
 use truebound_core::leap::LeapTable;
-use truebound_core::settings::{BoundSettings, Discipline, Oscillator, ServerSettings, ServoSettings, Settings};
+use truebound_core::settings::{
+    BoundSettings, Discipline, LeapPolicy, Oscillator, RivalPolicy, ServerSettings, ServoSettings, Settings, StepPolicy,
+};
 use truebound_core::units::{FreqError, to_f64, to_i64};
 
 use address::{listen_address, prefixes};
@@ -62,11 +64,14 @@ pub(crate) const TABLES: [(&str, &[&str]); 12] = [
             "ptp",
         ],
     ),
-    ("clock", &["discipline", "oscillator", "freq-limit", "wander", "freq-spread", "phase-noise", "vmclock"]),
+    (
+        "clock",
+        &["discipline", "drift-file", "oscillator", "freq-limit", "wander", "freq-spread", "phase-noise", "vmclock"],
+    ),
     ("virtual", &["offset", "freq", "wander", "period", "jitter", "seed", "break-assumptions"]),
     ("bound", &["cpu-error", "max-holdover", "publish-interval", "memory"]),
     ("selection", &["max-liars"]),
-    ("servo", &["time-constant", "max-slew", "step-threshold"]),
+    ("servo", &["time-constant", "max-slew", "step-threshold", "step", "leap", "rival"]),
     ("stamps", &["kernel", "watch-steps", "error"]),
     ("server", &["enabled", "listen", "allow", "deny"]),
     ("leap", &["file"]),
@@ -157,6 +162,8 @@ pub(crate) struct AgentConfig {
     pub(crate) journal: Option<PathBuf>,
     /// The hypervisor's page that is watched.
     pub(crate) vmclock: VmClockChoice,
+    /// Where the frequency is kept between runs, while CLOCK_REALTIME is steered.
+    pub(crate) drift_file: PathBuf,
     /// Not in the file, since packets' cookies come of it: for tests and demonstrations.
     pub(crate) seed: Option<u64>,
 }
@@ -179,7 +186,8 @@ pub(crate) const VM_CLOCK: &str = "/dev/vmclock0";
 impl Default for AgentConfig {
     fn default() -> Self {
         let runtime_dir = PathBuf::from("/run/truebound");
-        AgentConfig { runtime_dir, journal: None, vmclock: VmClockChoice::Auto, seed: None }
+        let drift_file = PathBuf::from("/var/lib/truebound/drift");
+        AgentConfig { runtime_dir, journal: None, vmclock: VmClockChoice::Auto, drift_file, seed: None }
     }
 }
 
@@ -276,6 +284,7 @@ impl Config {
         let (discipline, oscillator) = read_clock(&clock)?;
         let mut sources = read_sources(&root.tables("source")?)?;
         let ptp = read_ports(&root.tables("ptp")?, &mut sources)?;
+        let servo = read_servo(&root.table("servo")?)?;
         let virtual_clock = read_virtual(&root, discipline, &oscillator)?;
         let is_virtual = virtual_clock.is_some();
         // The disciplined clock starts as far off as the clock under it.
@@ -285,7 +294,7 @@ impl Config {
             agent: read_agent(&root)?,
             virtual_clock,
             stamps: read_stamps(&root.table("stamps")?)?,
-            clockbound: read_clockbound(&root.table("clockbound")?, is_virtual)?,
+            clockbound: read_clockbound(&root.table("clockbound")?, discipline, servo.max_slew)?,
             settings: Settings {
                 oscillator,
                 bound: read_bound(&root.table("bound")?)?,
@@ -295,7 +304,7 @@ impl Config {
                 stamp_error_ns: root.table("stamps")?.get("error", duration(0, MS))?.unwrap_or_default(),
                 server: read_server(&root.table("server")?)?,
                 discipline,
-                servo: read_servo(&root.table("servo")?)?,
+                servo,
                 leap: leap.map_or_else(|| root.table("leap").and_then(|table| read_leap(&table)), Ok)?,
                 // To a virtual clock CLOCK_MONOTONIC_RAW is true time, whatever drives it.
                 oscillator_is_stated: clock.entry("oscillator").is_some() || is_virtual,
@@ -321,7 +330,9 @@ fn read_agent(root: &Table<'_>) -> Result<AgentConfig, ConfigError> {
     let mut agent = AgentConfig::default();
     root.set("runtime-dir", &mut agent.runtime_dir, path)?;
     root.set("journal", &mut agent.journal, path)?;
-    root.table("clock")?.set("vmclock", &mut agent.vmclock, read_vmclock)?;
+    let clock = root.table("clock")?;
+    clock.set("vmclock", &mut agent.vmclock, read_vmclock)?;
+    clock.set("drift-file", &mut agent.drift_file, path)?;
     Ok(agent)
 }
 
@@ -360,13 +371,11 @@ fn read_clock(clock: &Table<'_>) -> Result<(Discipline, Oscillator), ConfigError
 }
 
 fn read_discipline(entry: &Entry<'_>) -> Result<Discipline, ConfigError> {
-    let words = [
-        ("observe", Some(Discipline::Observe)),
-        ("virtual", Some(Discipline::Virtual { offset_ns: 0 })),
-        ("system", None),
-    ];
-    let steers_the_host = || entry.error("steering CLOCK_REALTIME is not in this release", "use \"observe\"");
-    choice(&words)(entry)?.ok_or_else(steers_the_host)
+    choice(&[
+        ("observe", Discipline::Observe),
+        ("system", Discipline::System),
+        ("virtual", Discipline::Virtual { offset_ns: 0 }),
+    ])(entry)
 }
 
 fn read_virtual(
@@ -375,7 +384,7 @@ fn read_virtual(
     oscillator: &Oscillator,
 ) -> Result<Option<VirtualClockConfig>, ConfigError> {
     let table = root.table("virtual")?;
-    if discipline == Discipline::Observe {
+    if !matches!(discipline, Discipline::Virtual { .. }) {
         let fix = "set discipline = \"virtual\" in [clock], or remove [virtual]";
         return root.entry("virtual").map_or(Ok(None), |_| Err(table.error("[virtual] without a virtual clock", fix)));
     }
@@ -477,6 +486,10 @@ fn read_servo(table: &Table<'_>) -> Result<ServoSettings, ConfigError> {
     table.set("time-constant", &mut servo.time_constant_ns, duration(100 * MS, H))?;
     table.set("max-slew", &mut servo.max_slew, frequency(from_ppm(1.0), from_ppm(100_000.0)))?;
     table.set("step-threshold", &mut servo.step_threshold_ns, duration(US, 365 * DAY))?;
+    let steps = [("first", StepPolicy::First), ("always", StepPolicy::Always), ("never", StepPolicy::Never)];
+    table.set("step", &mut servo.step, choice(&steps))?;
+    table.set("leap", &mut servo.leap, choice(&[("kernel", LeapPolicy::Kernel), ("servo", LeapPolicy::Servo)]))?;
+    table.set("rival", &mut servo.rival, choice(&[("yield", RivalPolicy::Yield), ("insist", RivalPolicy::Insist)]))?;
     Ok(servo)
 }
 

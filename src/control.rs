@@ -96,9 +96,7 @@ fn obey(shell: &mut Shell, command: Command) -> Result<Value, String> {
         Command::Sources => Ok(view::sources(&shell.report())),
         Command::Report => Ok(shell.recorder.to_json()),
         Command::Burst => done(shell, Control::Burst, ""),
-        Command::Makestep if shell.discipline.is_none() => {
-            Err("nothing is steered: the discipline is \"observe\"".to_owned())
-        }
+        Command::Makestep if !shell.steers() => Err("nothing is steered: the discipline is \"observe\"".to_owned()),
         Command::Makestep => done(shell, Control::MakeStep, ""),
         Command::Reload => shell.reload().map(Value::String),
         Command::AddSource { text } => add_source(shell, &text),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use truebound_core::event::Event;
 use truebound_core::ptp::PortState;
+use truebound_core::system_clock::Offence;
 
 use crate::view::ptp;
 
@@ -73,6 +74,15 @@ fn words(event: &Event) -> String {
         Event::RealtimeSlewed { ppb: Some(ppb) } => format!("level=warn event=realtime-slewed rate_ppb={ppb}"),
         Event::RealtimeSlewed { ppb: None } => "level=warn event=realtime-slewed rate_ppb=-".to_owned(),
         Event::Stepped { ns } => format!("level=info event=stepped by_ns={ns}"),
+        Event::Rival { offence, we_yield } => {
+            let act = match offence {
+                Offence::Rate { ppb } => format!("act=rate rate_ppb={ppb}"),
+                Offence::Phase => "act=phase".to_owned(),
+                Offence::Moved { by_ns } => format!("act=moved by_ns={by_ns}"),
+            };
+            format!("level=warn event=rival {act} yield={we_yield}")
+        }
+        Event::SteerRefused => "level=error event=steer-refused fix=\"grant CAP_SYS_TIME and restart\"".to_owned(),
     }
 }
 

@@ -9,6 +9,7 @@ mod control;
 mod demo;
 mod discipline;
 mod doctor;
+mod drift;
 mod log;
 mod phcs;
 mod ptp_ports;

@@ -20,17 +20,21 @@ use truebound_client::page::Publication;
 use truebound_client::{Publisher, Reason, Status, VirtualClock};
 use truebound_core::Agent;
 use truebound_core::event::Event;
-use truebound_core::io::{HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Transmit};
+use truebound_core::io::{
+    Declaration, HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Steer, Transmit,
+};
 use truebound_core::report::AgentReport;
-use truebound_core::settings::Settings;
+use truebound_core::settings::{Discipline, Settings};
 use truebound_core::time::RawTime;
 use truebound_hw::clock::HostClock;
+use truebound_hw::discipline::SystemClock;
 use truebound_hw::socket::Batch;
 
 use crate::clockbound::{self, ClockBound};
 use crate::config::{AgentConfig, ClockBoundConfig, Config, StampConfig, VirtualClockConfig};
 use crate::control::{self, Request};
 use crate::discipline::{VirtualDiscipline, splitmix};
+use crate::drift::DriftFile;
 use crate::log;
 use crate::phcs::Phcs;
 use crate::ptp_ports::PtpPorts;
@@ -56,6 +60,12 @@ pub(crate) enum StartError {
     /// The page.
     #[error("{0}")]
     Publish(#[from] truebound_client::PublishError),
+    /// The system clock.
+    #[error(
+        "cannot steer CLOCK_REALTIME: {0}; run as root or with CAP_SYS_TIME (not possible in most containers), or use \
+         discipline = \"observe\" in [clock]"
+    )]
+    Clock(std::io::Error),
     /// The hypervisor's page.
     #[error("{0}: {1}; not a vmclock page that can be read: correct `vmclock` in [clock], or use \"auto\"")]
     VmClock(PathBuf, std::io::Error),
@@ -103,6 +113,10 @@ pub(crate) struct Shell {
     clockbound: Option<ClockBound>,
     last_publication: Option<Box<Publication>>,
     pub(crate) discipline: Option<VirtualDiscipline>,
+    system: Option<SystemClock>,
+    /// What to tell it, one after the other.
+    steers: VecDeque<Steer>,
+    drift: DriftFile,
     pub(crate) recorder: Recorder,
     journal: Option<Journal>,
     resolved: mpsc::UnboundedSender<(u32, Vec<SocketAddr>)>,
@@ -154,6 +168,9 @@ impl Shell {
         let shell = Shell {
             agent: Agent::new(now, settings, plan.seed),
             discipline: plan.config.virtual_clock.as_ref().map(|c| VirtualDiscipline::new(now, c.jitter_ns, c.seed)),
+            system: open_system(plan)?,
+            steers: VecDeque::new(),
+            drift: DriftFile::new(&plan.config.agent.drift_file),
             host: clock.host_state(),
             clock,
             sockets,
@@ -212,6 +229,8 @@ impl Shell {
         loop {
             if std::mem::take(&mut self.wants_cross) {
                 self.cross();
+            } else if let Some(steer) = self.steers.pop_front() {
+                self.steer(steer);
             } else if let Some(phc) = self.wants_phc.pop_first() {
                 self.read_phc(phc);
             } else if let Some(transmit) = self.outbox.pop_front() {
@@ -256,9 +275,11 @@ impl Shell {
                 Output::SteerPhc(phc, steer) => self.steer_phc(phc, steer),
                 Output::Resolve { source, host, port } => self.resolve(source, host, port),
                 Output::Close(association) => self.sockets.close(SocketId::Client(association)),
-                Output::Steer(steer) => {
-                    self.discipline.iter_mut().for_each(|clock| clock.steer(now, steer));
-                }
+                Output::Steer(steer) => match &mut self.discipline {
+                    Some(clock) => clock.steer(now, steer),
+                    None => self.steers.push_back(steer),
+                },
+                Output::Declare(declaration) => self.declare(&declaration),
                 Output::Publish(publication) => self.publish(publication),
                 Output::Event(event) => self.tell(&event),
                 Output::WakeAt(at) => {
@@ -276,6 +297,39 @@ impl Shell {
         let reading = self.clock.cross();
         self.last_cross = reading.after;
         self.step(Input::CrossStamped(reading), "");
+    }
+
+    /// Steers the system clock, read before and after. Whoever reads that clock by a segment of ours is told first that
+    /// it is about to be stepped.
+    fn steer(&mut self, steer: Steer) {
+        let Some(system) = self.system else { return };
+        let done = match steer {
+            Steer::Rate { rate } => {
+                self.cross();
+                system.set_rate(rate)
+            }
+            Steer::Step { ns } => {
+                if let (Some(clockbound), Some(last)) = (&mut self.clockbound, &self.last_publication) {
+                    clockbound.withdraw(last);
+                }
+                let done = system.step_ns(ns);
+                self.clock.forget_step();
+                done
+            }
+        };
+        self.step(Input::Steered { steer, is_done: done.is_ok() }, "");
+        self.cross();
+    }
+
+    fn declare(&self, declaration: &Declaration) {
+        if let Some(Err(error)) = self.system.as_ref().map(|system| system.declare(declaration)) {
+            log::warn("discipline", &format!("the kernel does not take what it is to tell: {error}"));
+        }
+    }
+
+    /// Is there a clock that we steer?
+    pub(crate) fn steers(&self) -> bool {
+        self.discipline.is_some() || self.system.is_some()
     }
 
     fn transmit(&mut self, transmit: &Transmit) {
@@ -377,6 +431,9 @@ impl Shell {
             self.handle(Input::Host(host));
         }
         self.tend_ptp();
+        if self.system.is_some() && self.drift.is_due(self.now()) {
+            self.save_drift();
+        }
         let report = self.report();
         self.recorder.sample(&report);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
@@ -447,8 +504,30 @@ impl Shell {
         Ok(ignored)
     }
 
+    fn save_drift(&mut self) {
+        if let Some(drift) = self.agent.drift()
+            && let Err(error) = self.drift.save(self.now(), drift, &self.host)
+        {
+            log::warn("drift-file", &error);
+        }
+    }
+
+    /// Leaves the clock to itself, at the best rate that is known.
+    fn leave_clock(&mut self) {
+        if self.system.is_none() {
+            return;
+        }
+        self.save_drift();
+        if let Some(Steer::Rate { rate }) = self.agent.leave_clock()
+            && let Some(system) = &self.system
+        {
+            let _ = system.set_rate(rate);
+        }
+    }
+
     /// Says good-bye on the page: the bound stays right and grows, but nobody looks after it.
     fn stop(&mut self) {
+        self.leave_clock();
         if let (Some(publisher), Some(last)) = (&self.publisher, &mut self.last_publication)
             && last.status.has_bound()
         {
@@ -472,6 +551,7 @@ impl Fixed {
             ("runtime-dir", config.agent.runtime_dir != self.agent.runtime_dir),
             ("journal", config.agent.journal != self.agent.journal),
             ("vmclock", config.agent.vmclock != self.agent.vmclock),
+            ("drift-file", config.agent.drift_file != self.agent.drift_file),
             ("virtual", config.virtual_clock != self.virtual_clock),
             ("discipline", config.settings.discipline != settings.discipline),
         ];
@@ -479,6 +559,14 @@ impl Fixed {
             changed.into_iter().filter_map(|(name, has_changed)| has_changed.then_some(name)).collect();
         (!names.is_empty()).then(|| format!("changed, but not applied before a restart: {}", names.join(", ")))
     }
+}
+
+/// CLOCK_REALTIME, if we are to steer it.
+fn open_system(plan: &Plan) -> Result<Option<SystemClock>, StartError> {
+    if plan.config.settings.discipline != Discipline::System || !plan.is_agent {
+        return Ok(None);
+    }
+    SystemClock::take().map(Some).map_err(StartError::Clock)
 }
 
 fn listening(settings: &Settings) -> Vec<SocketAddr> {
@@ -593,6 +681,9 @@ fn begin(shell: &mut Shell) {
             shell.handle(Input::Restored { bound: None, epoch });
         }
         None => shell.handle(Input::Wakeup),
+    }
+    if let Some(drift) = shell.system.as_ref().and_then(|_| shell.drift.load(&host, shell.agent.settings())) {
+        shell.handle(Input::Drift(drift));
     }
     shell.handle(Input::Host(host));
     shell.tell_ports(ports);

@@ -37,7 +37,7 @@ pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value
         "freq_bound_ppm": bound_ppm.map(|[lo, hi]| [-hi, -lo]),
         "estimate_theta_ns": report.estimate.map(|estimate| estimate.theta_ns),
         "estimate_sigma_ns": report.estimate.map(|estimate| estimate.theta_sigma_ns),
-        "disciplined_minus_raw_ns": disciplined_ns,
+        "disciplined_minus_raw_ns": disciplined_ns.or(report.system.and_then(|system| system.minus_raw_ns)),
         "source": report.source,
         "groups": { "configured": configured, "answering": answering, "max_liars": max_liars },
         "server": report.server.map(|server| json!({
@@ -47,6 +47,14 @@ pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value
         "ptp": report.ptp.iter().map(ptp::port).collect::<Vec<_>>(),
         "phcs": report.phcs.iter().map(ptp::phc).collect::<Vec<_>>(),
         "vm_disruption": report.foretold.name(),
+        "system": report.system.map(|system| json!({
+            "steering": system.steering.name(),
+            "ahead_ns": system.ahead_ns,
+            "rate_ppm": system.rate.map(|rate| FreqError::from_rate(rate).as_ppm()),
+            "offences": system.offences,
+            "max_error_ns": system.declared.map(|declared| declared.max_error_ns),
+            "synchronised": system.declared.map(|declared| declared.is_synchronised),
+        })),
         "realtime": {
             "sets": report.realtime.sets, "last_set_ns": report.realtime.last_set_ns,
             "slews": report.realtime.slews, "rate_ppb": report.realtime.rate_ppb,

@@ -14,8 +14,8 @@ use truebound_core::estimate::Filter;
 use truebound_core::io::PhcId;
 use truebound_core::leap::LeapTable;
 use truebound_core::settings::{
-    DelayMechanism, Discipline, Oscillator, Prefix, PtpRole, PtpSettings, PtpTransport, ServerSettings, Settings,
-    SourceKind, SourceSettings, Timescale,
+    DelayMechanism, Discipline, LeapPolicy, Oscillator, Prefix, PtpRole, PtpSettings, PtpTransport, RivalPolicy,
+    ServerSettings, Settings, SourceKind, SourceSettings, StepPolicy, Timescale,
 };
 use truebound_core::smear::Smear;
 use truebound_core::units::FreqError;
@@ -195,6 +195,7 @@ fn every_key_reaches_its_setting() {
         wander = "2e-7/s"
         freq-spread = "60000ppb"
         phase-noise = "0.04us/sqrt(s)"
+        drift-file = "/d"
         vmclock = "/dev/vmclock1"
         [bound]
         cpu-error = "1us"
@@ -207,6 +208,9 @@ fn every_key_reaches_its_setting() {
         time-constant = "0.5s"
         max-slew = "100ppm"
         step-threshold = "10ms"
+        step = "always"
+        leap = "servo"
+        rival = "insist"
         [stamps]
         kernel = false
         watch-steps = false
@@ -257,6 +261,9 @@ fn every_key_reaches_its_setting() {
     assert_eq!((settings.max_liars, settings.stamp_error_ns), (Some(2), 1_000));
     assert_eq!((settings.servo.time_constant_ns, settings.servo.step_threshold_ns), (500_000_000, 10_000_000));
     assert_eq!(settings.servo.max_slew, FreqError::from_ppm(100.0));
+    let words = (settings.servo.step, settings.servo.leap, settings.servo.rival);
+    assert_eq!(words, (StepPolicy::Always, LeapPolicy::Servo, RivalPolicy::Insist));
+    assert_eq!(config.agent.drift_file, PathBuf::from("/d"));
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
     let prefix = |address: &str, bits| Prefix { address: address.parse().expect("an address"), bits };
     let server = ServerSettings {
@@ -285,6 +292,17 @@ fn every_key_reaches_its_setting() {
     assert_eq!(rack, &expected);
     assert_eq!(pool.kind, SourceKind::Pool { host: "pool.example.net".into(), port: 123, count: 16 });
     assert_eq!(local.kind, SourceKind::Local { shift_ns: -5_000_000, error_ns: 100_000 });
+}
+
+#[test]
+fn whoever_steers_the_clock_need_not_be_told_how_fast_it_is_slewed() {
+    let shm0 = "[servo]\nmax-slew = \"300ppm\"\n[clockbound]\nshm0 = true\n";
+    assert!(refused(shm0).message().starts_with("nobody said how fast"));
+    let config = accepted(&format!("clock.discipline = \"system\"\n{shm0}"));
+    assert_eq!((config.settings.discipline, config.virtual_clock), (Discipline::System, None));
+    assert!(config.clockbound.realtime_slew.is_some_and(|slew| (slew.as_ppm() - 400.0).abs() < 1e-9));
+    let table = "clock.discipline = \"system\"\n[virtual]\n";
+    assert!(refused(table).message().contains("without a virtual clock"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod ptp;
 mod queries;
+mod steering;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::VecDeque;
@@ -20,7 +21,7 @@ use crate::association::{Association, Peer, PhcSource, ntp};
 use crate::clocks::Clocks;
 use crate::estimate::Estimate;
 use crate::event::Event;
-use crate::foreign::{Foreign, RealtimeWatch};
+use crate::foreign::RealtimeWatch;
 use crate::io::{
     AssociationId, Control, CrossReading, HardwareStamp, HostState, Input, Output, Received, SocketId, Transmit,
     TxToken,
@@ -28,8 +29,7 @@ use crate::io::{
 use crate::ptp::{Engine, is_ptp};
 use crate::region::Region;
 use crate::responder::{Responder, Served, TOKEN_BIT, reference_id_of};
-use crate::servo::Servo;
-use crate::settings::{Discipline, Settings, SourceKind, SourceSettings};
+use crate::settings::{Settings, SourceKind, SourceSettings};
 use crate::status::{self, Broken};
 use crate::synthesis::{LocalSource, Synthesis, World};
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime};
@@ -61,7 +61,7 @@ pub struct Agent {
     local: Option<LocalSource>,
     responder: Option<Responder>,
     synthesis: Synthesis,
-    servo: Option<Servo>,
+    disciplined: steering::Disciplined,
     next_association: u32,
     status: (Status, Reason),
     next_publication: RawTime,
@@ -89,7 +89,7 @@ impl Agent {
         let mut agent = Agent {
             synthesis: Synthesis::new(&settings),
             responder: settings.server.clone().map(|server| Responder::new(server, settings.stamp_error_ns)),
-            servo: None,
+            disciplined: steering::Disciplined::new(now, settings.discipline),
             settings: Settings { sources: Vec::new(), ..settings.clone() },
             now,
             rng: ChaCha12Rng::from_seed(seed),
@@ -136,6 +136,8 @@ impl Agent {
             Input::Reconfigured(settings) => self.reconfigured(*settings),
             // Nothing is published before the host is known: a page of no host is refused by every reader.
             Input::Restored { bound, epoch } => return self.synthesis.restore(bound, epoch, &mut self.events),
+            Input::Drift(drift) => self.drifts(drift),
+            Input::Steered { steer, is_done } => self.steered(steer, is_done),
             Input::Control(control) => self.control(control),
             Input::Wakeup => {}
         }
@@ -154,7 +156,8 @@ impl Agent {
         let polls = self.associations.iter().filter(|a| !a.is_forbidden).map(|a| a.next_poll);
         let names = self.names.iter().filter_map(|lookup| lookup.at);
         let ports = self.engine.next_deadline().into_iter().chain(self.ports.next_deadline());
-        polls.chain(names).chain(ports).chain([self.next_publication]).min().unwrap_or(RawTime::MAX)
+        let others = self.next_steering().into_iter().chain([self.next_publication]);
+        polls.chain(names).chain(ports).chain(others).min().unwrap_or(RawTime::MAX)
     }
 
     fn run_timers(&mut self) {
@@ -164,6 +167,7 @@ impl Agent {
             self.synthesise();
         }
         self.run_ports();
+        self.end_slew();
         self.flush_events();
     }
 
@@ -447,28 +451,6 @@ impl Agent {
 
     // ---- this host -----------------------------------------------------------------------------------------------
 
-    fn cross_stamped(&mut self, reading: CrossReading) {
-        self.clocks.real.push(reading);
-        self.events.extend(self.realtime.push(reading).into_iter().flatten().map(|foreign| match foreign {
-            Foreign::Set { by_ns } => Event::RealtimeSet { by_ns },
-            Foreign::Slewed { ppb } => Event::RealtimeSlewed { ppb },
-        }));
-        if let Some(responder) = &mut self.responder {
-            responder.bracketed(&self.clocks.real);
-        }
-        if self.local.is_none() {
-            self.adopt_local_clock(&reading);
-        }
-        if self.servo.is_none()
-            && let Discipline::Virtual { offset_ns: ahead_ns } = self.settings.discipline
-        {
-            let tai = self.settings.leap.to_tai(crate::time::UtcTime::from_ns(reading.real.as_ns()));
-            let offset_ns = tai.as_ns().saturating_sub(reading.before.as_ns()).saturating_add(ahead_ns);
-            self.servo = Some(Servo::new(self.now, offset_ns, self.settings.servo));
-            self.outputs.push_back(Output::Steer(crate::io::Steer::Step { ns: offset_ns }));
-        }
-    }
-
     /// A local source is CLOCK_REALTIME as it stands now, and raw time from then on.
     fn adopt_local_clock(&mut self, reading: &CrossReading) {
         let lines = (0u32..).zip(&self.settings.sources);
@@ -523,7 +505,7 @@ impl Agent {
         self.realtime.clear();
         self.ports.forget();
         self.local = None;
-        self.servo = None;
+        self.disciplined.forget();
         self.outputs.push_back(Output::ReadCross);
         self.synthesis.disrupt(reason, &mut self.events);
         self.publish();
@@ -540,17 +522,6 @@ impl Agent {
                 let sources = self.settings.sources.iter().filter(|line| line.name != name).cloned().collect();
                 self.reconfigured(Settings { sources, ..self.settings.clone() });
             }
-        }
-    }
-
-    fn make_step(&mut self) {
-        let (now, estimate) = (self.now, self.estimate());
-        if let (Some(servo), Some(estimate)) = (&mut self.servo, estimate) {
-            let step = servo.make_step(now, &estimate);
-            if let crate::io::Steer::Step { ns } = step {
-                self.events.push(Event::Stepped { ns });
-            }
-            self.outputs.push_back(Output::Steer(step));
         }
     }
 
@@ -572,6 +543,7 @@ impl Agent {
             self.engine = self.engine.renewed(&self.settings.ptp);
             self.ports = self.ports.renewed(&old.ptp, &self.settings.ptp);
         }
+        self.disciplined.adopt(self.settings.servo);
         self.calibrate();
         self.open_ports();
         self.keep_associations_of(&old);
@@ -648,20 +620,6 @@ impl Agent {
         self.publish();
     }
 
-    fn steer(&mut self) {
-        if self.servo.is_none() {
-            return;
-        }
-        let (now, estimate) = (self.now, self.estimate());
-        if let (Some(servo), Some(estimate)) = (&mut self.servo, estimate) {
-            let action = servo.update(now, &estimate);
-            if let Some(crate::io::Steer::Step { ns }) = action.step {
-                self.events.push(Event::Stepped { ns });
-            }
-            self.outputs.extend([action.step, action.rate].into_iter().flatten().map(Output::Steer));
-        }
-    }
-
     /// The best source's estimate, kept inside the bound.
     fn estimate(&self) -> Option<Estimate> {
         self.estimate_at(self.now)
@@ -710,12 +668,14 @@ impl Agent {
         let length = name.floor_char_boundary(source.len());
         source[..length].copy_from_slice(&name.as_bytes()[..length]);
         let count = |groups: usize| u32::try_from(groups).unwrap_or(u32::MAX);
+        let utc = self.settings.leap.around(tai);
+        self.declare(status, bound.as_ref(), utc);
         self.outputs.push_back(Output::Publish(Box::new(Publication {
             status,
             reason,
             epoch: self.synthesis.epoch,
             bound: published_bound(bound, asserted),
-            utc: self.settings.leap.around(tai),
+            utc,
             wander_fs_per_s2: to_i64(self.synthesis.wander_per_s(&self.settings) * 1e15).unsigned_abs(),
             phase_noise_fs: to_i64(oscillator.phase_noise_s * 1e15).unsigned_abs(),
             spread: oscillator.freq_spread.to_rate_up(),

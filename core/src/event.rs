@@ -8,6 +8,7 @@ use truebound_client::{Reason, Status};
 use crate::association::ptp::PtpVote;
 use crate::io::{AssociationId, PhcId};
 use crate::ptp::{PortIdentity, PortState};
+use crate::system_clock::Offence;
 
 /// Something an operator may want to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +157,15 @@ pub enum Event {
         /// Its rate against raw time now, ppb; `None`: a phase is slewed away.
         ppb: Option<i64>,
     },
+    /// Somebody else turned or moved the system clock, which we steer.
+    Rival {
+        /// What he did.
+        offence: Offence,
+        /// It was once too often: we leave the clock to him.
+        we_yield: bool,
+    },
+    /// The kernel refused to steer the system clock.
+    SteerRefused,
     /// The disciplined clock was stepped.
     Stepped {
         /// By how much, ns.

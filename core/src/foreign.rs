@@ -58,8 +58,8 @@ impl RealtimeWatch {
         self.told_ns = 0;
     }
 
-    /// Takes a reading; gives what is to be put into words.
-    pub(crate) fn push(&mut self, reading: CrossReading) -> [Option<Foreign>; 2] {
+    /// Takes a reading; gives what is to be put into words. `is_ours`: we gave the clock its rate.
+    pub(crate) fn push(&mut self, reading: CrossReading, is_ours: bool) -> [Option<Foreign>; 2] {
         // A setting that is told with the first reading was before it, as at every resume.
         let is_first = self.previous.is_none();
         let kept = CrossReading { was_set: reading.was_set && !is_first, ..reading };
@@ -67,7 +67,8 @@ impl RealtimeWatch {
         self.report.rate_ppb = ppb_of(reading.rate);
         let Some(previous) = previous else { return [None, None] };
         let set = self.was_set(&previous, &reading).map(|by_ns| Foreign::Set { by_ns });
-        let slewed = is_slew(previous.rate, reading.rate).then(|| Foreign::Slewed { ppb: ppb_of(reading.rate) });
+        let slewed =
+            (!is_ours && is_slew(previous.rate, reading.rate)).then(|| Foreign::Slewed { ppb: ppb_of(reading.rate) });
         self.report.slews += u64::from(slewed.is_some());
         let [said_set, said_slew] = &mut self.said;
         [unless_said(said_set, reading.after, set), unless_said(said_slew, reading.after, slewed)]
@@ -162,7 +163,7 @@ mod tests {
 
     fn sets(readings: &[CrossReading]) -> (Vec<Foreign>, RealtimeReport) {
         let mut watch = RealtimeWatch::default();
-        let told = readings.iter().flat_map(|&reading| watch.push(reading)).flatten().collect();
+        let told = readings.iter().flat_map(|&reading| watch.push(reading, false)).flatten().collect();
         (told, watch.report)
     }
 
@@ -202,7 +203,7 @@ mod tests {
     fn whoever_sets_the_clock_all_the_time_fills_no_log() {
         let mut watch = RealtimeWatch::default();
         let steps = (0..600).map(|i| reading(i * NS_PER_S / 5, i * MS, STEADY, true));
-        let told: usize = steps.map(|reading| watch.push(reading).into_iter().flatten().count()).sum();
+        let told: usize = steps.map(|reading| watch.push(reading, false).into_iter().flatten().count()).sum();
         // The first one was told of what came before.
         assert_eq!((told, watch.report.sets), (2, 598), "two minutes");
     }
@@ -210,19 +211,19 @@ mod tests {
     #[test]
     fn nothing_is_said_across_a_break_of_raw_time() {
         let mut watch = RealtimeWatch::default();
-        watch.push(reading(0, 0, STEADY, false));
+        watch.push(reading(0, 0, STEADY, false), false);
         watch.clear();
-        assert_eq!(watch.push(reading(NS_PER_S, NS_PER_S, STEADY, false)), [None, None]);
+        assert_eq!(watch.push(reading(NS_PER_S, NS_PER_S, STEADY, false), false), [None, None]);
     }
 
     #[test]
     fn a_sleep_is_no_setting() {
         // On resume the kernel cancels such timers: the two readings after the break are told as set.
         let mut watch = RealtimeWatch::default();
-        watch.push(reading(0, 0, STEADY, false));
+        watch.push(reading(0, 0, STEADY, false), false);
         watch.clear();
-        assert_eq!(watch.push(reading(NS_PER_S, 9 * NS_PER_S, STEADY, true)), [None, None]);
-        assert_eq!(watch.push(reading(2 * NS_PER_S, 9 * NS_PER_S, STEADY, true)), [None, None]);
+        assert_eq!(watch.push(reading(NS_PER_S, 9 * NS_PER_S, STEADY, true), false), [None, None]);
+        assert_eq!(watch.push(reading(2 * NS_PER_S, 9 * NS_PER_S, STEADY, true), false), [None, None]);
         assert_eq!(watch.report.sets, 0);
     }
 }

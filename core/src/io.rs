@@ -9,6 +9,7 @@ use truebound_client::page::Publication;
 use crate::event::Event;
 use crate::settings::{Settings, SourceSettings};
 use crate::time::{PhcTime, RawTime, RealTime};
+use crate::units::FreqError;
 
 /// One relation with one address. Numbers are never reused within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -224,6 +225,16 @@ pub enum Input<'a> {
         /// Its epoch: ours are later.
         epoch: u64,
     },
+    /// What an earlier run knew of the oscillator's frequency. Moves the estimate's first minutes, no edge.
+    Drift(Drift),
+    /// The system clock was steered as [`Output::Steer`] said, or could not be. It was read just before, and is read again
+    /// after.
+    Steered {
+        /// What was asked for.
+        steer: Steer,
+        /// The kernel did it.
+        is_done: bool,
+    },
     /// A command from the control socket.
     Control(Control),
     /// A deadline passed.
@@ -310,6 +321,53 @@ pub enum Steer {
     },
 }
 
+/// A frequency as known to an earlier run: true time's rate against raw time, and how far off that may well be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drift {
+    /// ω̂.
+    pub omega: FreqError,
+    /// σ of it.
+    pub sigma: FreqError,
+}
+
+/// A leap second at the end of this UTC day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeapSecond {
+    /// None, or nobody makes one.
+    #[default]
+    None,
+    /// 23:59:60 (STA_INS).
+    Insert,
+    /// 23:59:59 is left out (STA_DEL).
+    Delete,
+}
+
+/// What the kernel is to tell of CLOCK_REALTIME to whoever asks (adjtimex(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// maxerror: true time is this near until it is said anew, ns; includes what is still to be slewed.
+    pub max_error_ns: i64,
+    /// esterror, ns.
+    pub est_error_ns: i64,
+    /// Not STA_UNSYNC.
+    pub is_synchronised: bool,
+    /// STA_INS or STA_DEL.
+    pub leap: LeapSecond,
+    /// TAI − UTC, s.
+    pub tai_offset_s: i32,
+}
+
+impl Declaration {
+    /// The clock may show anything.
+    pub const UNKNOWN: Declaration = Declaration {
+        max_error_ns: crate::system_clock::UNKNOWN_NS,
+        est_error_ns: crate::system_clock::UNKNOWN_NS,
+        is_synchronised: false,
+        leap: LeapSecond::None,
+        tai_offset_s: 0,
+    };
+}
+
 /// What the agent wants done. Drain until [`Output::WakeAt`].
 #[derive(Debug)]
 pub enum Output {
@@ -334,8 +392,10 @@ pub enum Output {
     },
     /// Close the association's socket.
     Close(AssociationId),
-    /// Steer the disciplined clock.
+    /// Steer the disciplined clock. If it is the system's, read it before and after, with [`Input::Steered`] between.
     Steer(Steer),
+    /// Let the kernel tell this of the system clock.
+    Declare(Declaration),
     /// Write this to the page.
     Publish(Box<Publication>),
     /// Tell somebody.

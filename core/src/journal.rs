@@ -10,13 +10,14 @@ use truebound_client::bound::Bound;
 use truebound_client::host::{Foretold, VmMark};
 
 use crate::io::{
-    AssociationId, Control, CrossReading, HardwareStamp, HostState, Input, KernelRate, Output, PhcId, PhcReading,
-    PtpChannel, PtpLink, PtpPort, PtpReceived, Received, SocketId, TxToken,
+    AssociationId, Control, CrossReading, Drift, HardwareStamp, HostState, Input, KernelRate, Output, PhcId,
+    PhcReading, PtpChannel, PtpLink, PtpPort, PtpReceived, Received, SocketId, Steer, TxToken,
 };
 use crate::settings::{FNV_OFFSET, fnv1a};
 use crate::time::{PhcTime, RawTime, RealTime};
+use crate::units::FreqError;
 
-const MAGIC: [u8; 4] = *b"TBJ4";
+const MAGIC: [u8; 4] = *b"TBJ5";
 
 /// What a journal begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +100,10 @@ pub enum OwnedInput {
     Burst,
     /// [`Control::MakeStep`].
     MakeStep,
+    /// [`Input::Drift`].
+    Drift(Drift),
+    /// [`Input::Steered`].
+    Steered(Steer, bool),
     /// [`Control::RemoveSource`].
     RemoveSource(String),
     /// [`Input::Wakeup`].
@@ -147,6 +152,8 @@ impl OwnedInput {
                 Input::Resolved { source: *source, addresses: addresses.clone() }
             }
             OwnedInput::Restored(bound, epoch) => Input::Restored { bound: *bound, epoch: *epoch },
+            OwnedInput::Drift(drift) => Input::Drift(*drift),
+            OwnedInput::Steered(steer, is_done) => Input::Steered { steer: *steer, is_done: *is_done },
             OwnedInput::Burst => Input::Control(Control::Burst),
             OwnedInput::MakeStep => Input::Control(Control::MakeStep),
             OwnedInput::RemoveSource(name) => Input::Control(Control::RemoveSource(name.clone())),
@@ -268,6 +275,20 @@ impl Writer {
                 self.u64(*epoch);
                 self.bytes.push(u8::from(bound.is_some()));
                 bound.iter().for_each(|bound| self.bound(bound));
+            }
+            Input::Drift(drift) => {
+                self.head(20, now);
+                self.i64(drift.omega.to_rate_down());
+                self.i64(drift.sigma.to_rate_up());
+            }
+            Input::Steered { steer, is_done } => {
+                self.head(21, now);
+                let (kind, value) = match steer {
+                    Steer::Rate { rate } => (0, *rate),
+                    Steer::Step { ns } => (1, *ns),
+                };
+                self.bytes.extend([kind, u8::from(*is_done)]);
+                self.i64(value);
             }
             Input::Control(Control::Burst) => self.head(8, now),
             Input::Control(Control::MakeStep) => self.head(9, now),
@@ -483,6 +504,16 @@ impl<'a> Reader<'a> {
             },
             15 => OwnedInput::PhcCrossed(self.phc_reading()?),
             16 => OwnedInput::Link(self.port()?, self.link()?),
+            20 => OwnedInput::Drift(Drift {
+                omega: FreqError::from_rate(self.i64()?),
+                sigma: FreqError::from_rate(self.i64()?),
+            }),
+            21 => {
+                let [kind, is_done] = self.array()?;
+                let value = self.i64()?;
+                let steer = if kind == 1 { Steer::Step { ns: value } } else { Steer::Rate { rate: value } };
+                OwnedInput::Steered(steer, is_done == 1)
+            }
             _ => return None,
         })
     }
@@ -683,6 +714,9 @@ mod tests {
             ),
             OwnedInput::Restored(Some(Bound { t_ref_ns: 1, half_wander: 9, phase_rate: -3, ..Bound::default() }), 12),
             OwnedInput::Restored(None, 13),
+            OwnedInput::Drift(Drift { omega: FreqError::from_rate(-5), sigma: FreqError::from_rate(6) }),
+            OwnedInput::Steered(Steer::Rate { rate: -7 }, true),
+            OwnedInput::Steered(Steer::Step { ns: 8 }, false),
             OwnedInput::Burst,
             OwnedInput::MakeStep,
             OwnedInput::RemoveSource("größe".to_owned()),

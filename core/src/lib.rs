@@ -42,6 +42,7 @@ pub mod smear;
 pub(crate) mod stamps;
 pub(crate) mod status;
 pub(crate) mod synthesis;
+pub mod system_clock;
 pub mod time;
 pub mod units;
 pub mod wire;

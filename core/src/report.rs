@@ -11,10 +11,11 @@ use crate::association::ptp::PtpVote;
 use crate::bound::Terms;
 use crate::estimate::Estimate;
 use crate::foreign::RealtimeReport;
-use crate::io::{AssociationId, PhcId};
+use crate::io::{AssociationId, Declaration, PhcId};
 use crate::phc::PhcRelation;
 use crate::ptp::{Announced, Counters as PtpCounters, PortIdentity, PortState};
 use crate::responder::ServerCounters;
+use crate::system_clock::Steering;
 use crate::time::RawTime;
 
 /// The agent as a whole.
@@ -50,8 +51,27 @@ pub struct AgentReport {
     pub phcs: Vec<(PhcId, PhcRelation)>,
     /// What others did to CLOCK_REALTIME.
     pub realtime: RealtimeReport,
+    /// CLOCK_REALTIME, where we steer it.
+    pub system: Option<SystemReport>,
     /// What the hypervisor foretells.
     pub foretold: Foretold,
+}
+
+/// CLOCK_REALTIME as we steer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemReport {
+    /// Who steers it.
+    pub steering: Steering,
+    /// TAI as it shows it, less raw time, ns.
+    pub minus_raw_ns: Option<i64>,
+    /// How far it is ahead of the estimate, ns: what is still to be slewed.
+    pub ahead_ns: Option<i64>,
+    /// The rate that it was given against raw time, 2⁻⁴⁰.
+    pub rate: Option<i64>,
+    /// How often somebody else turned or moved it.
+    pub offences: u64,
+    /// What the kernel tells of it.
+    pub declared: Option<Declaration>,
 }
 
 /// What stamps a PTP port's messages.

@@ -387,6 +387,8 @@ pub enum Discipline {
     /// None: another daemon may.
     #[default]
     Observe,
+    /// CLOCK_REALTIME.
+    System,
     /// A virtual clock beside the kernel's; truth is known exactly.
     Virtual {
         /// How far it is ahead of CLOCK_REALTIME when it starts, ns.
@@ -401,16 +403,58 @@ pub struct ServoSettings {
     pub time_constant_ns: i64,
     /// Never slew faster than this beyond the frequency correction.
     pub max_slew: FreqError,
-    /// Offsets beyond this are stepped away on the first update, ns.
+    /// Offsets beyond this are stepped away, where [`StepPolicy`] allows it, ns.
     pub step_threshold_ns: i64,
+    /// When.
+    pub step: StepPolicy,
+    /// Who makes a leap second in the system clock.
+    pub leap: LeapPolicy,
+    /// What to do when somebody else steers the system clock.
+    pub rival: RivalPolicy,
+}
+
+/// When the disciplined clock may be stepped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StepPolicy {
+    /// At the first update after the start.
+    #[default]
+    First,
+    /// At any.
+    Always,
+    /// Only at the operator's request (`truebound control makestep`).
+    Never,
+}
+
+/// Who makes a leap second in CLOCK_REALTIME.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeapPolicy {
+    /// The kernel, at the end of the day: 23:59:59 happens twice, or not at all.
+    #[default]
+    Kernel,
+    /// The servo: from then on the clock is a second off, and that is slewed or stepped away like any other offset.
+    Servo,
+}
+
+/// What to do when somebody else steers the clock that we steer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RivalPolicy {
+    /// Say so and leave the clock to him, until a reload or a restart.
+    #[default]
+    Yield,
+    /// Say so and go on.
+    Insist,
 }
 
 impl Default for ServoSettings {
     fn default() -> Self {
         ServoSettings {
-            time_constant_ns: 2 * NS_PER_S,
-            max_slew: FreqError::from_ppm(500.0),
+            time_constant_ns: NS_PER_S / 4,
+            // With the oscillator's own error below the 500 ppm by which the kernel lets maxerror grow.
+            max_slew: FreqError::from_ppm(400.0),
             step_threshold_ns: 1_000_000,
+            step: StepPolicy::First,
+            leap: LeapPolicy::Kernel,
+            rival: RivalPolicy::Yield,
         }
     }
 }

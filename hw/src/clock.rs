@@ -27,7 +27,7 @@ const MAX_TRIES: usize = 4;
 /// A triple this much wider than the best of late is good enough, ns: a fourth of what one vDSO call costs.
 const GOOD_ENOUGH_NS: i64 = 10;
 /// Microseconds per tick when the kernel runs CLOCK_REALTIME at its nominal rate.
-const NOMINAL_TICK_US: i64 = 10_000;
+pub(crate) const NOMINAL_TICK_US: i64 = 10_000;
 /// One microsecond per tick is 100 ppm.
 const PPB_PER_TICK_US: i64 = 100_000;
 
@@ -101,6 +101,14 @@ impl HostClock {
         let cross = CrossReading { before, real: bracket.phc, after, rate, was_set: false };
         let stated_error_ns = phc.stated_error_ns(bracket.phc);
         Ok(PhcReading { phc: phc.id(), cross, max_adj_ppb: phc.caps().max_adj_ppb, stated_error_ns })
+    }
+
+    /// The clock was set by ourselves: the next readings need not tell.
+    pub fn forget_step(&mut self) {
+        if let Some(watch) = &mut self.step_watch {
+            watch.fired();
+            watch.fired_before = false;
+        }
     }
 
     /// What the host is, as far as raw time depends on it.

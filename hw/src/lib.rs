@@ -3,6 +3,7 @@
 //! The core never touches the system; the shell feeds it. This crate is what the shell holds in its hands:
 //!
 //! * [`clock::HostClock`] reads raw time, CLOCK_REALTIME against raw time, and what the host is;
+//! * [`discipline::SystemClock`] steers CLOCK_REALTIME;
 //! * [`socket::StampSocket`] sends and receives UDP datagrams and returns the kernel's stamps of both, and the NIC's;
 //! * [`ptp_socket::PtpSocket`] does the same for PTP messages, over UDP or Ethernet;
 //! * [`nic::Interface`] tells what an interface is and can do, [`hwtstamp::HardwareStamps`] makes its NIC stamp packets;
@@ -23,6 +24,7 @@ pub mod clock;
 pub mod clockbound;
 mod control;
 pub mod counter;
+pub mod discipline;
 pub mod hwtstamp;
 pub mod nic;
 pub mod phc;

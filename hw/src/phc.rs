@@ -232,11 +232,7 @@ impl Phc {
 
     /// Adds `ns` to it at once.
     pub fn step_ns(&self, ns: i64) -> io::Result<()> {
-        let mut timex = device::empty_timex();
-        timex.modes = libc::ADJ_SETOFFSET | libc::ADJ_NANO;
-        timex.time.tv_sec = ns.div_euclid(NS_PER_S);
-        timex.time.tv_usec = ns.rem_euclid(NS_PER_S); // ns by ADJ_NANO, never negative
-        device::adjust_clock(self.clock, &mut timex).map(drop)
+        device::add_to_clock(self.clock, ns)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use truebound_core::settings::Discipline;
 use truebound_core::units::FreqError;
 
 use super::error::ConfigError;
@@ -27,14 +28,26 @@ impl Default for ClockBoundConfig {
     }
 }
 
-/// `is_virtual`: the agent runs on a clock of its own.
-pub(crate) fn read_clockbound(table: &Table<'_>, is_virtual: bool) -> Result<ClockBoundConfig, ConfigError> {
+/// What the rate of a clock that we steer may be off by, besides the slew: the estimate's error while it settles. More
+/// than that is announced.
+const OWN_ERROR: FreqError = FreqError::from_ppm(100.0);
+
+/// `max_slew`: of the servo, if it steers the host's clock.
+pub(crate) fn read_clockbound(
+    table: &Table<'_>,
+    discipline: Discipline,
+    max_slew: FreqError,
+) -> Result<ClockBoundConfig, ConfigError> {
+    let is_virtual = matches!(discipline, Discipline::Virtual { .. });
     let mut config = ClockBoundConfig::default();
     table.set("shm0", &mut config.shm0, boolean)?;
     table.set("shm1", &mut config.shm1, boolean)?;
     table.set("directory", &mut config.directory, path)?;
     let range = (FreqError::from_ppm(1.0), FreqError::from_ppm(100_000.0));
     config.realtime_slew = table.get("realtime-slew", frequency(range.0, range.1))?;
+    if discipline == Discipline::System && config.realtime_slew.is_none() {
+        config.realtime_slew = Some(FreqError::from_fraction(max_slew.as_fraction() + OWN_ERROR.as_fraction()));
+    }
     for (key, is_on) in [("shm0", config.shm0), ("shm1", config.shm1)] {
         if let Some(entry) = table.entry(key).filter(|_| is_on && is_virtual) {
             let fix = "set discipline = \"observe\" in [clock], or remove the line";

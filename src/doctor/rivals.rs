@@ -44,7 +44,8 @@ fn judge_daemon(check: &'static str, daemon: &Daemon, pid: &str, wants_hardware:
         None => ", in a network namespace that we may not see",
     };
     if *steers == Steers::System {
-        let fix = "it may go on: discipline = \"observe\" and \"virtual\" steer no clock of the host";
+        let fix = "it may go on beside discipline = \"observe\" and \"virtual\", which steer no clock of the host; stop it \
+                   before discipline = \"system\"";
         let says = format!("{name} (pid {pid}{place}) steers CLOCK_REALTIME");
         return Finding::note(check, says).fix(fix);
     }

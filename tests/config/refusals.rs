@@ -45,10 +45,13 @@ pub(crate) const REFUSALS: &[Refusal] = &[
     ("journal = \"\"", 1, 11, "\"\"", "empty", "remove the line"),
     ("selection.max-liars = \"1\"", 1, 23, "\"1\"", "expected an integer, found a string", "without quotes"),
     ("server.listen = \"[::]:123\"", 1, 17, "\"[::]:123\"", "expected a list", "[ ]"),
-    ("clock.discipline = 1", 1, 20, "1", "expected a string", "\"observe\", \"virtual\""),
+    ("clock.discipline = 1", 1, 20, "1", "expected a string", "\"observe\", \"system\", \"virtual\""),
     // Words.
-    ("clock.discipline = \"system\"", 1, 20, "\"system\"", "not in this release", "use \"observe\""),
-    ("clock.discipline = \"none\"", 1, 20, "\"none\"", "unknown value", "use \"observe\", \"virtual\""),
+    ("clock.discipline = \"none\"", 1, 20, "\"none\"", "unknown value", "use \"observe\", \"system\", \"virtual\""),
+    ("servo.step = \"sometimes\"", 1, 14, "\"sometimes\"", "unknown value", "\"first\", \"always\", \"never\""),
+    ("servo.leap = \"smear\"", 1, 14, "\"smear\"", "unknown value", "\"kernel\", \"servo\""),
+    ("servo.rival = true", 1, 15, "true", "expected a string", "\"yield\", \"insist\""),
+    ("clock.drift-file = 1", 1, 20, "1", "expected a string", "in quotes"),
     ("clock.oscillator = \"qz\"", 1, 20, "\"qz\"", "unknown value", "use \"xo\", \"tcxo\", \"ocxo\", \"vm\""),
     ("clock.vmclock = \"vmclock0\"", 1, 17, "\"vmclock0\"", "not the path of a device", "\"auto\", \"off\" or"),
     (

@@ -42,6 +42,7 @@ impl Agent {
             asserted: self.asserted_at(now),
             phcs: self.clocks.relations(),
             realtime: self.realtime.report,
+            system: self.system_report(now),
             foretold: self.host.map(|host| host.foretold).unwrap_or_default(),
         }
     }

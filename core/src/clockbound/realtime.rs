@@ -138,16 +138,24 @@ fn one_less(rate: i64) -> Option<i128> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SlewWatch {
     last: Option<CrossReading>,
+    expects_step: bool,
 }
 
 /// A bound's rates held this long before its reference too, ppb beside: 10⁻⁶ is the wander of 3 s at 3·10⁻⁷/s.
 const EARLIER: i64 = (1 << RATE_BITS) / 1_000_000;
 
 impl SlewWatch {
+    /// The clock is about to be stepped: the next reading counts as broken.
+    pub fn expect_step(&mut self) {
+        self.expects_step = true;
+    }
+
     /// Takes a reading: is the word broken since the one before?
     pub fn is_broken(&mut self, publication: &Publication, reading: &CrossReading, word: Word) -> bool {
         let last = self.last.replace(*reading);
-        reading.was_set || last.is_some_and(|last| is_beyond(publication, &last, reading, word))
+        std::mem::take(&mut self.expects_step)
+            || reading.was_set
+            || last.is_some_and(|last| is_beyond(publication, &last, reading, word))
     }
 }
 

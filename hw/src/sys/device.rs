@@ -9,6 +9,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+use truebound_core::time::NS_PER_S;
 
 /// A C structure of integers in which every byte is part of an integer.
 ///
@@ -89,6 +90,15 @@ pub(crate) fn adjust_clock(clock: libc::clockid_t, timex: &mut libc::timex) -> i
     // SAFETY: `timex` is a live, aligned timex, ours alone; the call reads and writes at most its size.
     let state = unsafe { libc::clock_adjtime(clock, &raw mut *timex) };
     if state < 0 { Err(io::Error::last_os_error()) } else { Ok(state) }
+}
+
+/// Adds `ns` to a clock at once.
+pub(crate) fn add_to_clock(clock: libc::clockid_t, ns: i64) -> io::Result<()> {
+    let mut timex = empty_timex();
+    timex.modes = libc::ADJ_SETOFFSET | libc::ADJ_NANO;
+    timex.time.tv_sec = ns.div_euclid(NS_PER_S);
+    timex.time.tv_usec = ns.rem_euclid(NS_PER_S); // ns by ADJ_NANO, never negative
+    adjust_clock(clock, &mut timex).map(drop)
 }
 
 /// A timex that changes nothing.

@@ -198,6 +198,9 @@ pub(super) fn said(event: &Event, name: impl Fn(u32) -> String) -> Option<String
         Event::RealtimeSlewed { ppb: Some(ppb) } => format!("CLOCK_REALTIME runs {} ppm fast", *ppb as f64 * 1e-3),
         Event::RealtimeSlewed { ppb: None } => "somebody slews CLOCK_REALTIME".to_owned(),
         Event::Stepped { ns } => format!("steps the disciplined clock by {}", time(*ns as f64)),
+        Event::Rival { we_yield: false, .. } => "somebody else steers the system clock".to_owned(),
+        Event::Rival { we_yield: true, .. } => "leaves the system clock to somebody else".to_owned(),
+        Event::SteerRefused => "may not steer the system clock".to_owned(),
         Event::Added { .. } | Event::Removed { .. } | Event::StampDropped { .. } => return None,
         // Simulated hosts have no PTP ports.
         Event::PtpState { .. }
