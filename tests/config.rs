@@ -297,7 +297,7 @@ fn every_key_reaches_its_setting() {
 #[test]
 fn whoever_steers_the_clock_need_not_be_told_how_fast_it_is_slewed() {
     let shm0 = "[servo]\nmax-slew = \"300ppm\"\n[clockbound]\nshm0 = true\n";
-    assert!(refused(shm0).message().starts_with("nobody said how fast"));
+    assert!(refused(shm0).message().contains("nobody said how fast"));
     let config = accepted(&format!("clock.discipline = \"system\"\n{shm0}"));
     assert_eq!((config.settings.discipline, config.virtual_clock), (Discipline::System, None));
     assert!(config.clockbound.realtime_slew.is_some_and(|slew| (slew.as_ppm() - 400.0).abs() < 1e-9));
