@@ -78,6 +78,12 @@ impl Servo {
         (self.rate, self.slew) = (rate, None);
     }
 
+    /// C runs at the rate that was asked for, 2⁻⁴⁰.
+    pub(crate) fn obeyed(&mut self, now: RawTime, rate: i64) {
+        (self.offset_ns, self.t) = (self.offset_at(now), now);
+        self.rate = rate;
+    }
+
     /// Steers towards `estimate`; `drift` is what an earlier run knew of the rate.
     pub(crate) fn update(&mut self, now: RawTime, estimate: &Estimate, drift: Option<Drift>) -> Action {
         let mut action = Action::default();

@@ -156,7 +156,11 @@ impl Agent {
                 self.disciplined.forget();
                 self.events.push(Event::SteerRefused);
             }
-            Steer::Rate { rate } => system.commanded(rate),
+            Steer::Rate { rate } => {
+                system.commanded(rate);
+                // The reading before the first command may have told the servo of a former rate.
+                self.disciplined.servo.iter_mut().for_each(|servo| servo.obeyed(self.now, rate));
+            }
             // Nothing maps across it, and the kernel has forgotten what it was told.
             Steer::Step { .. } => {
                 system.declared = None;
