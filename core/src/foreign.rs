@@ -58,6 +58,16 @@ impl RealtimeWatch {
         self.told_ns = 0;
     }
 
+    /// We set the clock ourselves: readings across that say nothing. Gives what somebody else did just before.
+    pub(crate) fn set_by_us(&mut self) -> Option<Foreign> {
+        let previous = self.previous.take().filter(|previous| previous.was_set);
+        let by_ns = std::mem::take(&mut self.told_ns);
+        let at = previous?.after;
+        self.report.sets += 1;
+        self.report.last_set_ns = by_ns;
+        unless_said(&mut self.said[0], at, Some(Foreign::Set { by_ns }))
+    }
+
     /// Takes a reading; gives what is to be put into words. `is_ours`: we gave the clock its rate.
     pub(crate) fn push(&mut self, reading: CrossReading, is_ours: bool) -> [Option<Foreign>; 2] {
         // A setting that is told with the first reading was before it, as at every resume.
@@ -214,6 +224,18 @@ mod tests {
         watch.push(reading(0, 0, STEADY, false), false);
         watch.clear();
         assert_eq!(watch.push(reading(NS_PER_S, NS_PER_S, STEADY, false), false), [None, None]);
+    }
+
+    #[test]
+    fn a_step_that_we_undo_at_once_is_told_and_ours_is_not() {
+        let mut watch = RealtimeWatch::default();
+        watch.push(reading(0, 0, STEADY, false), true);
+        assert_eq!(watch.set_by_us(), None);
+        watch.push(reading(MS, 0, STEADY, false), true);
+        watch.push(reading(2 * MS, 5 * MS, STEADY, true), true);
+        assert_eq!(watch.set_by_us(), Some(Foreign::Set { by_ns: 5 * MS }));
+        assert_eq!(watch.push(reading(3 * MS, 0, STEADY, false), true), [None, None]);
+        assert_eq!((watch.report.sets, watch.report.last_set_ns), (1, 5 * MS));
     }
 
     #[test]

@@ -96,7 +96,10 @@ impl SystemClock {
     pub(crate) fn commanded(&mut self, rate: i64) {
         self.commanded_ppb = Some(to_i64((FreqError::from_rate(rate).as_fraction() * 1e9).round()));
         self.known = None;
-        self.steering = Steering::Ours;
+        // A command that was under way when we yielded takes nothing back.
+        if self.steering == Steering::Waiting {
+            self.steering = Steering::Ours;
+        }
     }
 
     /// Is this the rate that we gave? Before the first command any rate is, but none is ours.
@@ -266,6 +269,8 @@ mod tests {
         assert!(clock.yields(RivalPolicy::Yield));
         assert_eq!(clock.declare(at_s(4), Declaration::UNKNOWN), None);
         assert_eq!(clock.read(at_s(5), rate(7), NS_PER_S, 0), None);
+        clock.commanded(0);
+        assert_eq!(clock.steering, Steering::Yielded, "a late command");
         clock.resume();
         assert_eq!(clock.steering, Steering::Waiting);
         assert!(clock.declare(at_s(6), Declaration::UNKNOWN).is_some());

@@ -23,6 +23,8 @@ use crate::units::{FreqError, to_f64};
 
 /// Commands to the system clock are at least so far apart, ns: each costs readings of clocks around it.
 const COMMAND_INTERVAL_NS: i64 = NS_PER_S / 8;
+/// A leap second is declared so long before, ns: near it nothing is declared.
+const SOON_NS: i64 = 8 * NS_PER_S;
 /// A frequency known no better than this is not worth saving.
 const WORTH_SAVING: FreqError = FreqError::from_ppm(1.0);
 
@@ -95,10 +97,7 @@ impl Agent {
         let mut was_set = reading.was_set;
         for foreign in self.realtime.push(reading, is_ours).into_iter().flatten() {
             was_set |= matches!(foreign, Foreign::Set { .. });
-            self.events.push(match foreign {
-                Foreign::Set { by_ns } => Event::RealtimeSet { by_ns },
-                Foreign::Slewed { ppb } => Event::RealtimeSlewed { ppb },
-            });
+            self.events.push(told(foreign));
         }
         was_set
     }
@@ -165,7 +164,8 @@ impl Agent {
             Steer::Step { .. } => {
                 system.declared = None;
                 self.clocks.real.clear();
-                self.realtime.clear();
+                let set = self.realtime.set_by_us();
+                self.events.extend(set.map(told));
             }
         }
     }
@@ -266,13 +266,17 @@ impl Agent {
         let max_error_ns = max_error_ns(bound, self.now, ahead_ns, servo.rate())?;
         let x_ns = ahead_ns.saturating_sub(estimate.theta_ns).saturating_abs();
         let tai_ns = self.now.as_ns().saturating_add(ahead_ns);
-        let change_s = utc.after_s.checked_sub(utc.offset_s).filter(|_| utc.doubt_s().is_none());
-        let leap = match self.settings.servo.leap {
-            LeapPolicy::Kernel => leap_today(change_s, utc.change_at_ns.saturating_sub(tai_ns)),
-            LeapPolicy::Servo => LeapSecond::None,
+        let to_change_ns = utc.change_at_ns.saturating_sub(tai_ns);
+        let change_s = utc.after_s.checked_sub(utc.offset_s);
+        // What the kernel does not do by itself: the clock is off by a leap second from then on, or may be.
+        let (leap, off_by_s) = match (utc.doubt_s(), self.settings.servo.leap) {
+            (Some(doubt_s), _) => (LeapSecond::None, doubt_s),
+            (None, LeapPolicy::Servo) => (LeapSecond::None, change_s.unwrap_or(0)),
+            (None, LeapPolicy::Kernel) => (leap_today(change_s, to_change_ns), 0),
         };
+        let off_by_ns = if to_change_ns < SOON_NS { i64::from(off_by_s.saturating_abs()) * NS_PER_S } else { 0 };
         Some(Declaration {
-            max_error_ns: max_error_ns.saturating_add(self.disciplined.width_ns),
+            max_error_ns: max_error_ns.saturating_add(self.disciplined.width_ns).saturating_add(off_by_ns),
             est_error_ns: x_ns.saturating_add(estimate.theta_sigma_ns),
             is_synchronised: true,
             leap,
@@ -311,6 +315,13 @@ impl Agent {
             return None;
         };
         servo.hold(self.now, *omega).filter(|_| system.steering == Steering::Ours)
+    }
+}
+
+fn told(foreign: Foreign) -> Event {
+    match foreign {
+        Foreign::Set { by_ns } => Event::RealtimeSet { by_ns },
+        Foreign::Slewed { ppb } => Event::RealtimeSlewed { ppb },
     }
 }
 

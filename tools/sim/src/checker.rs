@@ -31,6 +31,10 @@ pub struct Checker {
     pub violations: u64,
     /// Plain reads that gave an interval without true time in it where a strict one refused.
     pub fooled: u64,
+    /// Looks at what the kernel tells of CLOCK_REALTIME, while the agent says that it is synchronised.
+    pub kernel_reads: u64,
+    /// Largest share of maxerror by which CLOCK_REALTIME was off.
+    pub worst_kernel_share: f64,
     /// When the first violations were.
     pub violated_at: Vec<i64>,
     /// The first one in words.
@@ -189,6 +193,15 @@ impl Checker {
         self.read(t, raw[1], suspended_ns);
         if self.answered != answered {
             self.fault(|| format!("an interval was given after void-after, true time {t}"));
+        }
+    }
+
+    /// CLOCK_REALTIME was off by `error_ns` at true time `t`, and the kernel told `max_error_ns`.
+    pub fn judge_kernel(&mut self, t: i64, error_ns: i64, max_error_ns: i64) {
+        self.kernel_reads += 1;
+        self.worst_kernel_share = self.worst_kernel_share.max(error_ns as f64 / max_error_ns as f64);
+        if error_ns > max_error_ns {
+            self.fault(|| format!("CLOCK_REALTIME is off by {error_ns} ns, maxerror {max_error_ns} ns, true time {t}"));
         }
     }
 

@@ -7,7 +7,8 @@
 //! roots leaves their CLOCK_REALTIME right, for that is what they take for the truth when they start.
 
 use truebound_core::leap::LeapTable;
-use truebound_core::settings::{Discipline, Settings, SourceSettings};
+use truebound_core::settings::{Discipline, LeapPolicy, RivalPolicy, Settings, SourceSettings, StepPolicy};
+use truebound_core::units::FreqError;
 
 use crate::link::{Bursts, Exponential, LinkSpec, Md1, Mixture, Pareto, Queue, Standing};
 use crate::nic::{Hardware, NicSpec, Software, Stamps};
@@ -133,6 +134,8 @@ impl Draw {
             settings.bound.max_holdover_ns = *self.pick(&[3600, 600, 30]) * NS_PER_S;
             if self.rng.chance(0.2) {
                 settings.discipline = Discipline::Virtual { offset_ns: 0 };
+            } else if self.rng.chance(0.4) {
+                self.steer_realtime(&mut settings);
             }
             let settings = self.with_leap(settings);
             let host = self.world.add(spec, settings);
@@ -142,6 +145,16 @@ impl Draw {
                 self.world.connect(host, server, &there, &back);
             }
         }
+    }
+
+    /// CLOCK_REALTIME is steered, in one way or another.
+    fn steer_realtime(&mut self, settings: &mut Settings) {
+        settings.discipline = Discipline::System;
+        settings.servo.leap = *self.pick(&[LeapPolicy::Kernel, LeapPolicy::Servo]);
+        settings.servo.rival = *self.pick(&[RivalPolicy::Yield, RivalPolicy::Insist]);
+        settings.servo.step = *self.pick(&[StepPolicy::First, StepPolicy::Always, StepPolicy::Never]);
+        settings.servo.max_slew = FreqError::from_ppm(*self.pick(&[400.0, 400.0, 50.0]));
+        settings.servo.time_constant_ns = *self.pick(&[250, 250, 4_000]) * 1_000 * US;
     }
 
     /// CPU, kernel and NIC.
@@ -292,7 +305,10 @@ impl Draw {
                 Role::Liar => {}
                 Role::Relay | Role::Client => self.befall_follower(host),
             }
-            if self.leap.is_some() {
+            // Whoever steers the clock may have told the kernel not to.
+            let settings = &self.world.hosts[host].settings;
+            let is_kernels = settings.discipline != Discipline::System || settings.servo.leap == LeapPolicy::Kernel;
+            if self.leap.is_some() && is_kernels {
                 let action = Action::StepRealtime { ms: -1000.0, noticed: true };
                 self.act(self.leap_s as f64, host, action);
             }
@@ -351,6 +367,7 @@ impl Draw {
     }
 
     fn another_daemon(&mut self, host: usize) {
+        self.world.hosts[host].has_rival = true;
         let mut at_s = CALM_S;
         while at_s < self.duration_s {
             let action = match self.rng.chance(0.5) {

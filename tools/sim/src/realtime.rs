@@ -9,14 +9,15 @@ pub struct Realtime {
     raw_ns: i64,
     real_ns: i64,
     ppb: i64,
-    was_set: bool,
+    /// How many readings tell that it was set: the kernel's word may be of before or after the first of two.
+    told: u8,
 }
 
 impl Realtime {
     /// Shows `real_ns` at raw time `raw_ns` and runs at 1 + `ppb` of its rate.
     #[must_use]
     pub fn new(raw_ns: i64, real_ns: i64, ppb: i64) -> Self {
-        Realtime { raw_ns, real_ns, ppb, was_set: false }
+        Realtime { raw_ns, real_ns, ppb, told: 0 }
     }
 
     /// What it shows at raw time `raw_ns`.
@@ -35,19 +36,22 @@ impl Realtime {
 
     /// Runs at another rate from raw time `raw_ns` on.
     pub fn slew(&mut self, raw_ns: i64, ppb: i64) {
-        *self = Realtime { raw_ns, real_ns: self.at(raw_ns), ppb, was_set: self.was_set };
+        *self = Realtime { raw_ns, real_ns: self.at(raw_ns), ppb, told: self.told };
     }
 
     /// Is set to another time; timerfd notices or does not.
     pub fn step(&mut self, raw_ns: i64, ns: i64, is_noticed: bool) {
         self.slew(raw_ns, self.ppb);
         self.real_ns += ns;
-        self.was_set |= is_noticed;
+        if is_noticed {
+            self.told = 2;
+        }
     }
 
     /// What the shell makes of three readings.
     pub fn reading(&mut self, before: RawTime, real: RealTime, after: RawTime) -> CrossReading {
-        let was_set = std::mem::take(&mut self.was_set);
+        let was_set = self.told > 0;
+        self.told = self.told.saturating_sub(1);
         CrossReading { before, real, after, rate: KernelRate::Steady { ppb: self.ppb }, was_set }
     }
 }
@@ -65,6 +69,6 @@ mod tests {
         assert_eq!(clock.at(1_000 + 4_000_000), 5_000 + 4_000_000 + 1_000 - 50);
         let reading =
             |clock: &mut Realtime| clock.reading(RawTime::from_ns(0), RealTime::from_ns(0), RawTime::from_ns(1));
-        assert!(reading(&mut clock).was_set && !reading(&mut clock).was_set);
+        assert!(reading(&mut clock).was_set && reading(&mut clock).was_set && !reading(&mut clock).was_set);
     }
 }

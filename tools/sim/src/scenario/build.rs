@@ -64,6 +64,8 @@ impl Scenario {
         settings.sources.extend(entry.sources.iter().map(|line| source_settings(line, world)));
         if entry.disciplines {
             settings.discipline = Discipline::Virtual { offset_ns: 0 };
+        } else if entry.steers_realtime {
+            settings.discipline = Discipline::System;
         }
         settings.bound.memory_ns = entry.memory_s.map_or(settings.bound.memory_ns, ns_of_s);
         settings.bound.max_holdover_ns = entry.max_holdover_s.map_or(settings.bound.max_holdover_ns, ns_of_s);

@@ -150,6 +150,9 @@ pub struct HostEntry {
     /// It steers a virtual clock.
     #[serde(default)]
     pub disciplines: bool,
+    /// It steers CLOCK_REALTIME.
+    #[serde(default)]
+    pub steers_realtime: bool,
     /// How many groups may lie.
     #[serde(default)]
     pub max_liars: Option<u32>,

@@ -198,6 +198,14 @@ impl World {
         self.input(index, Input::Host(state));
     }
 
+    /// The process dies, and none starts. Its page and its kernel stay as they are.
+    pub fn kill(&mut self, index: usize) {
+        self.when_free(index);
+        let host = &mut self.hosts[index];
+        host.wake_generation += 1;
+        host.is_cut = true;
+    }
+
     /// The process dies and another one starts, with the page's bound or without.
     pub fn restart(&mut self, index: usize, settings: Settings, keeps_page: bool) {
         let t = self.when_free(index);
@@ -221,6 +229,7 @@ impl World {
         let host = &mut self.hosts[index];
         let (real_ns, boot_ns) = (host.real(t).as_ns(), host.rng.between(NS_PER_S, 20 * NS_PER_S));
         host.clock = Oscillator::new(&host.spec.oscillator, t, boot_ns, host.rng.fork(t as u64));
+        host.told = None;
         host.realtime = crate::realtime::Realtime::new(boot_ns, real_ns, host.spec.realtime_ppb);
         host.asleep = (t, up);
         host.busy_until = up;

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use truebound_core::io::{AssociationId, Input, Output, Received, SocketId, Transmit};
+use truebound_core::io::{AssociationId, Input, Output, Received, SocketId, Steer, Transmit};
+use truebound_core::settings::Discipline;
 use truebound_core::time::{RawTime, RealTime};
+use truebound_core::units::FreqError;
 
 use super::flight::{self, Bytes, Flight};
 use super::queue::What;
@@ -35,11 +37,15 @@ impl World {
                 Output::ReadCross => self.cross(index, t),
                 Output::Resolve { source, host, port } => self.resolve(*t + MS, index, source, &host, port),
                 // Simulated hosts have no PTP ports and no PHCs.
-                Output::Close(_)
-                | Output::PtpTransmit(_)
-                | Output::ReadPhc(_)
-                | Output::SteerPhc(..)
-                | Output::Declare(_) => {}
+                Output::Close(_) | Output::PtpTransmit(_) | Output::ReadPhc(_) | Output::SteerPhc(..) => {}
+                Output::Declare(declaration) => {
+                    let host = &mut self.hosts[index];
+                    host.catch_up(*t);
+                    host.told = Some((host.real(*t), declaration));
+                }
+                Output::Steer(steer) if self.hosts[index].settings.discipline == Discipline::System => {
+                    self.steer_realtime(index, t, steer);
+                }
                 Output::Steer(_) => {
                     // Between steering and publishing a reader finds the old page.
                     let host = &mut self.hosts[index];
@@ -58,6 +64,29 @@ impl World {
                 }
             }
         }
+    }
+
+    /// As the shell does it: the clock is read before and after.
+    fn steer_realtime(&mut self, index: usize, t: &mut i64, steer: Steer) {
+        self.cross(index, t);
+        *t += 1_000;
+        let host = &mut self.hosts[index];
+        host.catch_up(*t);
+        let raw_ns = host.raw(*t).as_ns();
+        match steer {
+            Steer::Rate { rate } => {
+                let ppb = (FreqError::from_rate(rate).as_fraction() * 1e9).round() as i64;
+                host.realtime.slew(raw_ns, ppb);
+                host.monotonic.slew(raw_ns, ppb);
+            }
+            Steer::Step { ns } => {
+                host.realtime.step(raw_ns, ns, false);
+                host.told = None;
+            }
+        }
+        *t += 500;
+        self.handle(index, *t, Input::Steered { steer, is_done: true });
+        self.cross(index, t);
     }
 
     fn record(&mut self, index: usize, output: &Output) {

@@ -7,9 +7,9 @@
 use truebound_client::page::Publication;
 use truebound_core::Agent;
 use truebound_core::event::Event;
-use truebound_core::io::HostState;
+use truebound_core::io::{Declaration, HostState};
 use truebound_core::settings::Settings;
-use truebound_core::time::{RawTime, RealTime};
+use truebound_core::time::{RawTime, RealTime, TaiTime, UtcTime};
 
 use super::flight::{self, Shift};
 use super::pages::Pages;
@@ -86,6 +86,10 @@ pub struct Host {
     pub realtime: Realtime,
     /// CLOCK_MONOTONIC: slewed with CLOCK_REALTIME, never stepped.
     pub monotonic: Realtime,
+    /// Others set and slew its CLOCK_REALTIME too, so that nobody can say how far off it is.
+    pub has_rival: bool,
+    /// What the kernel was told to tell of CLOCK_REALTIME, and what that showed then.
+    pub told: Option<(RealTime, Declaration)>,
     /// What the kernel says of itself.
     pub state: HostState,
     /// Its page, read and judged.
@@ -201,6 +205,21 @@ impl Host {
         };
         let raw = self.clock.at(at) + skew_ns;
         self.checker.read(at, raw, self.state.suspended_ns);
+        self.judge_kernel(at);
+    }
+
+    /// Is CLOCK_REALTIME as near to true time as the kernel tells whoever asks it? It adds 500 µs at each of its seconds.
+    fn judge_kernel(&mut self, at: i64) {
+        let Some((since, told)) = self.told.filter(|(_, told)| told.is_synchronised && !self.has_rival) else { return };
+        let utc = self.settings.leap.to_utc(TaiTime::from_ns(at));
+        let real = self.real(at);
+        let shown = UtcTime::from_ns(real.as_ns());
+        if self.settings.leap.is_ambiguous(utc) || self.settings.leap.is_ambiguous(shown) {
+            return; // nobody can say what UTC shows in a leap second
+        }
+        let seconds = real.as_ns().div_euclid(NS_PER_S) - since.as_ns().div_euclid(NS_PER_S);
+        let max_error_ns = told.max_error_ns + 500 * US * seconds.max(0);
+        self.checker.judge_kernel(at, shown.ns_since(utc).abs(), max_error_ns);
     }
 
     fn is_asleep(&self, at: i64) -> bool {

@@ -146,6 +146,8 @@ impl World {
             clock,
             realtime,
             monotonic: Realtime::new(raw, raw, realtime_ppb),
+            has_rival: false,
+            told: None,
             state,
             checker: Checker::default(),
             pages: None,
