@@ -616,8 +616,9 @@ impl Agent {
             self.say(Status::Disrupted, reason);
             self.publish_as(Status::Disrupted, reason);
         }
-        self.steer();
+        // Nothing is to delay what readers wait for.
         self.publish();
+        self.steer();
     }
 
     /// The best source's estimate, kept inside the bound.

@@ -105,13 +105,23 @@ pub(crate) enum Joined {
     Disjoint,
 }
 
+/// A publication is written at most so long after its instant, unless the agent loses its processor for longer, ns: for
+/// so long it stays inside the one before it.
+const LATE_NS: i64 = 10_000_000;
+
 /// Joins F with P, both at the same instant. F brings its validity and its caps.
+///
+/// F counts where it is the tighter one now and will be when it is written: tighter now by less than its slope takes back
+/// until then, it would let a reader's earliest go back.
 pub(crate) fn join(fresh: &Bound, previous: &Bound) -> Joined {
     let mut joined = *fresh;
-    if previous.theta_hi_ns < fresh.theta_hi_ns {
+    let written_ns = fresh.t_ref_ns.saturating_add(LATE_NS);
+    let later = |bound: &Bound| bound.edges_at(written_ns).unwrap_or(Edges { lo_ns: i64::MIN, hi_ns: i64::MAX });
+    let (fresh_then, previous_then) = (later(fresh), later(previous));
+    if previous.theta_hi_ns < fresh.theta_hi_ns || previous_then.hi_ns < fresh_then.hi_ns {
         (joined.theta_hi_ns, joined.omega_hi) = (previous.theta_hi_ns, previous.omega_hi.min(joined.cap_hi));
     }
-    if previous.theta_lo_ns > fresh.theta_lo_ns {
+    if previous.theta_lo_ns > fresh.theta_lo_ns || previous_then.lo_ns > fresh_then.lo_ns {
         (joined.theta_lo_ns, joined.omega_lo) = (previous.theta_lo_ns, previous.omega_lo.max(joined.cap_lo));
     }
     let rates_meet = previous.omega_lo <= fresh.omega_hi && fresh.omega_lo <= previous.omega_hi;
@@ -183,6 +193,24 @@ mod tests {
         let Joined::Inside(joined) = join(&fresh(REGION), &previous) else { panic!("they overlap") };
         assert_eq!((joined.theta_hi_ns, joined.omega_hi), (500, 7_000_000));
         assert_eq!((joined.theta_lo_ns, joined.omega_lo), (-1052, -5_000_000));
+    }
+
+    #[test]
+    fn a_steeper_function_counts_only_if_it_is_still_the_tighter_one_when_it_is_written() {
+        let ppm = FreqError::from_ppm(1.0).to_rate_up();
+        let previous = fresh(REGION);
+        // Steeper by 1 ppm: 10 ns in 10 ms.
+        for (by_ns, is_taken) in [(9, false), (11, true)] {
+            let steeper = Bound {
+                theta_hi_ns: previous.theta_hi_ns - by_ns,
+                theta_lo_ns: previous.theta_lo_ns + by_ns,
+                omega_hi: previous.omega_hi + ppm,
+                omega_lo: previous.omega_lo - ppm,
+                ..previous
+            };
+            let Joined::Inside(joined) = join(&steeper, &previous) else { panic!("they overlap") };
+            assert_eq!((joined == steeper, joined == previous), (is_taken, !is_taken), "{by_ns} ns");
+        }
     }
 
     #[test]
