@@ -40,6 +40,8 @@ pub(super) struct Disciplined {
     /// True time's rate as last estimated.
     omega: Option<FreqError>,
     next_command: RawTime,
+    /// What the clock showed at the last reading from which something was concluded.
+    shown: UtcTime,
     /// How far apart the two ends of the last reading were, ns.
     width_ns: i64,
 }
@@ -47,7 +49,7 @@ pub(super) struct Disciplined {
 impl Disciplined {
     pub(super) fn new(now: RawTime, discipline: Discipline) -> Self {
         let system = (discipline == Discipline::System).then(SystemClock::default);
-        Disciplined { servo: None, system, drift: None, omega: None, next_command: now, width_ns: 0 }
+        Disciplined { servo: None, system, drift: None, omega: None, next_command: now, shown: UtcTime::from_ns(0), width_ns: 0 }
     }
 
     /// Raw time is another clock now, or the clock was moved: it has to be read anew.
@@ -114,6 +116,7 @@ impl Agent {
         if self.settings.leap.is_ambiguous(utc) {
             return;
         }
+        self.disciplined.shown = utc;
         let tai_ns = self.settings.leap.to_tai(utc).as_ns();
         // A reading is truncated to ns.
         let least_ns = tai_ns.saturating_sub(reading.after.as_ns());
@@ -219,11 +222,12 @@ impl Agent {
         }
     }
 
-    /// Is CLOCK_REALTIME near a known or possible leap second?
+    /// Is CLOCK_REALTIME near a known or possible leap second, or not read since one?
     fn is_leaping(&self) -> bool {
-        let Disciplined { servo: Some(servo), system: Some(_), .. } = &self.disciplined else { return false };
+        let Disciplined { servo: Some(servo), system: Some(_), shown, .. } = &self.disciplined else { return false };
         let tai = TaiTime::from_ns(self.now.as_ns().saturating_add(servo.offset_at(self.now)));
-        self.settings.leap.is_ambiguous(self.settings.leap.to_utc(tai))
+        let (leap, utc) = (&self.settings.leap, self.settings.leap.to_utc(tai));
+        leap.is_ambiguous(utc) || leap.offset_s(utc) != leap.offset_s(*shown)
     }
 
     /// Steps the clock onto the estimate: the operator asked for it, so we steer again, if we had yielded.
