@@ -51,6 +51,9 @@ const MAX_BATCHES: usize = 4;
 const FRESH_CROSS_NS: i64 = 200_000;
 /// Epochs of a fresh page begin with raw time in this unit: no agent withdraws its bounds a thousand times a second.
 const NS_PER_MS: u64 = 1_000_000;
+/// What a former daemon left under way in the kernel's clock ends first. (In the field's simulator all clocks stutter by
+/// microseconds for their first tenth of a second.)
+const TAKING_OVER: Duration = Duration::from_millis(120);
 /// The host's clocksource and suspend counter are looked at this often.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
@@ -610,6 +613,9 @@ pub(crate) async fn run(plan: Plan) -> Result<AgentReport, StartError> {
     if plan.is_agent {
         let path = plan.config.agent.runtime_dir.join("control");
         control::listen(&path, request_sender.clone()).map_err(|error| StartError::Path(path, error))?;
+    }
+    if shell.system.is_some() {
+        tokio::time::sleep(TAKING_OVER).await;
     }
     begin(&mut shell);
     let mut hang_up = signal(SignalKind::hangup())?;

@@ -19,6 +19,9 @@ const HARDWARE_NS: i64 = 50;
 /// What a card is off by that is corrected once a second in steps of 119 ppb.
 const STEERED_NS: i64 = 200;
 
+/// What CLOCK_REALTIME is off by, which is read against raw time within so much.
+const SYSTEM_NS: i64 = 500;
+
 /// ptp4l's servo needs this long for its last microsecond; both play as long.
 const TIMES: &str = "seconds=40 settle=25";
 
@@ -114,6 +117,20 @@ fn agent_steers_its_card() {
     expect_unbroken(&console, "guaranteed");
     expect_within(&console, "error_p99_ns", 0, HARDWARE_NS);
     expect_within(&console, "b_p99_ns", 0, STEERED_NS);
+}
+
+/// CLOCK_REALTIME of a real kernel, an hour off and 20 ppm slow: stepped once, then slewed. What the kernel tells of it is
+/// true at every look, and what we publish does not notice.
+#[test]
+fn agent_steers_the_system_clock() {
+    let Some(guest) = Guest::open("agent_steers_the_system_clock") else { return };
+    let console = guest.run("agent-slave", &format!("{TIMES} {E2E_ETHERNET} discipline=system"));
+    expect_unbroken(&console, "guaranteed");
+    expect_within(&console, "error_p99_ns", 0, HARDWARE_NS);
+    expect_within(&console, "realtime_p99_ns", 0, SYSTEM_NS);
+    let reads = console.figure("kernel_reads");
+    console.expect(reads >= MANY_READS, &format!("the kernel said {reads} times only that the clock is synchronised"));
+    expect_within(&console, "kernel_violations", 0, 0);
 }
 
 #[test]

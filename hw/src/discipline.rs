@@ -5,11 +5,13 @@
 
 use std::io;
 
+use nix::time::{ClockId, clock_gettime};
 use truebound_client::bound::RATE_BITS;
 use truebound_core::io::{Declaration, LeapSecond};
+use truebound_core::time::NS_PER_S;
 
 use crate::clock::NOMINAL_TICK_US;
-use crate::sys::device;
+use crate::sys::{self, device};
 
 /// Binary digits of a timex frequency below 1 ppm.
 const TIMEX_BITS: u32 = 16;
@@ -81,6 +83,41 @@ impl SystemClock {
         }
         Ok(())
     }
+}
+
+/// What the kernel tells of CLOCK_REALTIME to whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// maxerror, ns.
+    pub max_error_ns: i64,
+    /// Not STA_UNSYNC.
+    pub is_synchronised: bool,
+    /// TAI − UTC, s; 0 if nobody told it.
+    pub tai_offset_s: i32,
+}
+
+/// Asks the kernel what it tells of CLOCK_REALTIME.
+///
+/// # Errors
+///
+/// adjtimex(2) is refused.
+pub fn told() -> io::Result<Told> {
+    let (timex, _) = sys::read_timex()?;
+    Ok(Told {
+        max_error_ns: timex.maxerror.saturating_mul(1_000),
+        is_synchronised: timex.status & libc::STA_UNSYNC == 0,
+        tai_offset_s: timex.tai,
+    })
+}
+
+/// CLOCK_REALTIME, ns since 1970.
+///
+/// # Errors
+///
+/// Never on Linux.
+pub fn realtime_ns() -> io::Result<i64> {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
+    Ok(now.tv_sec().saturating_mul(NS_PER_S).saturating_add(now.tv_nsec()))
 }
 
 /// A rate as the kernel takes it: µs of a tick, and a frequency.

@@ -27,8 +27,11 @@ const CLEAN_SHARE: f64 = 0.1;
 /// Smoothed surprise beyond which q doubles, and what it is then.
 const SURPRISE_MAX: f64 = 2.0;
 const SURPRISE_RESET: f64 = 1.3;
-/// A round trip is impossible at this fraction of every other.
-const IMPOSSIBLE: i64 = 64;
+/// An exchange whose stamps are in doubt by so many times what is usual, and by so much more, ns, is left out: a stamp is
+/// missing, and what stands in its place says nothing of the path. Unless they all are, so many in a row.
+const VAGUE_TIMES: i64 = 4;
+const VAGUE_NS: i64 = 1_000;
+const VAGUE_MAX: u32 = 16;
 /// A normalised innovation beyond this is none of the noise's, however long its tails.
 const OUTLIER_MAX: f64 = 100.0;
 /// A block waits while wander is below this share of its noise; in the prototype's rules below that one.
@@ -76,10 +79,7 @@ pub struct Tuning {
 
 impl Tuning {
     /// By the stamps of the first exchanges: the median of their doubt decides.
-    fn learned(exchanges: &[Exchange]) -> Self {
-        let mut doubts: Vec<i64> = exchanges.iter().map(|exchange| exchange.stamp_ns).collect();
-        doubts.sort_unstable();
-        let median = doubts.get(doubts.len() / 2).copied().unwrap_or(i64::MAX);
+    fn learned(median: i64) -> Self {
         let mut tuning = Tuning::of_stamps(median <= PRECISE_STAMP_NS);
         if !tuning.is_precise {
             tuning.sigma += to_f64(median) * 1e-9;
@@ -111,6 +111,9 @@ enum Stage {
 #[derive(Clone, Debug)]
 struct Running {
     tuning: Tuning,
+    /// How far stamps are in doubt as a rule, and how many in a row were far beyond.
+    usual_doubt_ns: i64,
+    vague: u32,
     kalman: Kalman,
     route: Route,
     strips: Strips,
@@ -289,9 +292,10 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
     if !has_enough(exchanges, t, 1) {
         return None;
     }
-    let exchanges = &without_impossible(exchanges);
+    let usual_doubt_ns = median_doubt_ns(exchanges);
+    let exchanges: Vec<Exchange> = exchanges.iter().filter(|e| !is_vague(e, usual_doubt_ns)).copied().collect();
     let first = exchanges.first()?;
-    let tuning = tuning.unwrap_or_else(|| Tuning::learned(exchanges));
+    let tuning = tuning.unwrap_or_else(|| Tuning::learned(usual_doubt_ns));
     let span = to_f64(t.ns_since(first.t1)) * 1e-9;
     let base_ns = first.upper_ns;
     let point = |t: RawTime, ns: i64| Point {
@@ -309,6 +313,8 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
     kalman.rebase();
     Some(Running {
         tuning,
+        usual_doubt_ns,
+        vague: 0,
         kalman,
         route: Route::new(t, margin_s),
         strips: Strips::new(),
@@ -328,12 +334,14 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
     })
 }
 
-/// Without one whose round trip is so much shorter than every other that no path explains it: a stamp was wrong.
-fn without_impossible(exchanges: &[Exchange]) -> Vec<Exchange> {
-    let mut strips: Vec<i64> = exchanges.iter().map(Exchange::strip_ns).collect();
-    strips.sort_unstable();
-    let limit = strips.get(1).map_or(i64::MIN, |second| second / IMPOSSIBLE);
-    exchanges.iter().filter(|exchange| exchange.strip_ns() > limit).copied().collect()
+fn median_doubt_ns(exchanges: &[Exchange]) -> i64 {
+    let mut doubts: Vec<i64> = exchanges.iter().map(|exchange| exchange.stamp_ns).collect();
+    doubts.sort_unstable();
+    doubts.get(doubts.len() / 2).copied().unwrap_or(i64::MAX)
+}
+
+fn is_vague(exchange: &Exchange, usual_ns: i64) -> bool {
+    exchange.stamp_ns > usual_ns.saturating_mul(VAGUE_TIMES).saturating_add(VAGUE_NS)
 }
 
 impl Running {
@@ -353,6 +361,9 @@ impl Running {
     }
 
     fn insert(&mut self, exchange: &Exchange, purity: Purity) {
+        if self.leaves_out(exchange) {
+            return;
+        }
         let (since, omega) = (self.block.since, self.kalman.omega);
         let deskewed = |t: RawTime, ns: i64| self.kalman.residual(ns) - omega * to_f64(t.ns_since(since)) * 1e-9;
         let u = deskewed(exchange.t1, exchange.upper_ns);
@@ -373,6 +384,18 @@ impl Running {
             }
             self.strips.push(u + v);
         }
+    }
+
+    fn leaves_out(&mut self, exchange: &Exchange) -> bool {
+        if !is_vague(exchange, self.usual_doubt_ns) {
+            self.vague = 0;
+            return false;
+        }
+        self.vague += 1;
+        if self.vague == VAGUE_MAX {
+            (self.usual_doubt_ns, self.vague) = (exchange.stamp_ns, 0);
+        }
+        self.vague > 0
     }
 
     fn settle(&mut self, t: RawTime) {

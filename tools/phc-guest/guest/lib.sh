@@ -146,6 +146,7 @@ agent_config() {
 runtime-dir = "/run/$namespace"
 [clock]
 oscillator = "xo"
+discipline = "$(arg discipline observe)"
 CONFIG
     printf '%s\n' "$@"
 }

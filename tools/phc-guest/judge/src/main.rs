@@ -9,6 +9,7 @@
 
 mod page;
 mod phc;
+mod realtime;
 mod samples;
 mod watch;
 
@@ -59,6 +60,9 @@ struct WatchArgs {
     /// Another clock to hold against the truth
     #[arg(long, value_name = "NAME=DEVICE", value_parser = named_device)]
     phc: Vec<(String, PhcId)>,
+    /// Hold CLOCK_REALTIME against the truth as well, and what the kernel tells of it
+    #[arg(long)]
+    realtime: bool,
     /// How long
     #[arg(long, default_value_t = 30)]
     seconds: u32,
@@ -98,7 +102,7 @@ fn watch(args: WatchArgs) -> io::Result<()> {
     for (name, device) in args.phc {
         others.push(Watched::new(name, Phc::open(device)?));
     }
-    let mut watch = Watch::new(Phc::open(args.truth)?, others, args.page);
+    let mut watch = Watch::new(Phc::open(args.truth)?, others, args.page, args.realtime);
     watch.run(args.seconds, args.settle, args.every)?;
     println!("judge-summary: {}", watch.summary());
     Ok(())

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use crate::page::Judged;
 use crate::phc::{Crossing, Phc};
+use crate::realtime::{Reading, Realtime};
 use crate::samples::Samples;
 
 pub(crate) struct Watch {
     truth: Phc,
     others: Vec<Watched>,
     page: Option<Judged>,
+    realtime: Option<Realtime>,
     /// Every reading of the true clock.
     line: Vec<Crossing>,
 }
@@ -30,8 +32,9 @@ impl Watched {
 }
 
 impl Watch {
-    pub(crate) fn new(truth: Phc, others: Vec<Watched>, page: Option<PathBuf>) -> Self {
-        Watch { truth, others, page: page.map(Judged::new), line: Vec::new() }
+    pub(crate) fn new(truth: Phc, others: Vec<Watched>, page: Option<PathBuf>, realtime: bool) -> Self {
+        let realtime = realtime.then(Realtime::default);
+        Watch { truth, others, page: page.map(Judged::new), realtime, line: Vec::new() }
     }
 
     pub(crate) fn run(&mut self, seconds: u32, settle: u32, every_ms: u32) -> io::Result<()> {
@@ -58,12 +61,16 @@ impl Watch {
             crossings.push(other.phc.against_raw()?);
         }
         let interval = self.page.as_mut().and_then(Judged::now);
+        let realtime = self.realtime.as_ref().map(|_| Reading::now()).transpose()?;
         let after = self.truth.against_raw()?;
         self.line.extend([before, after]);
 
         let mut words = Vec::new();
         if let Some(page) = &mut self.page {
             words.push(page.judge(interval, &before, &after, settled));
+        }
+        if let Some((judge, reading)) = self.realtime.as_mut().zip(realtime) {
+            words.push(judge.judge(&reading, &before, &after, settled));
         }
         for (other, crossing) in self.others.iter_mut().zip(crossings) {
             let error = crossing.theta_ns() - before.theta_at(&after, crossing.raw_ns());
@@ -77,6 +84,7 @@ impl Watch {
 
     pub(crate) fn summary(&self) -> String {
         let mut words: Vec<String> = self.page.iter().map(Judged::summary).collect();
+        words.extend(self.realtime.iter().map(Realtime::summary));
         words.extend(self.others.iter().map(|other| other.error.figures(&other.name)));
         words.extend(truth_against_raw(&self.line));
         words.join(" ")
