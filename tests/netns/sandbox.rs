@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::place::ROOT;
+
 /// `skip`: not now (tools/test runs these tests as a step of their own). `inside`: already in a user namespace.
 const MODE: &str = "TRUEBOUND_NETNS";
 /// Where the programs of chrony and linuxptp are, when somebody has looked already.
@@ -80,7 +82,7 @@ fn unpack_peers() -> Result<PathBuf, String> {
 
 /// The script that builds and removes the network.
 pub(crate) fn tool() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools/netns")
+    PathBuf::from(ROOT).join("tools/netns")
 }
 
 /// iproute2, also where the caller's PATH lacks the system directories.
