@@ -39,7 +39,7 @@ impl Lab {
         fs::create_dir_all(&dir).expect("the temporary directory is writable");
         let lab = Lab { prefix, dir, permit };
         expect_success(Command::new(sandbox::tool()).args(["up", &lab.prefix]));
-        println!("in {}", lab.prefix);
+        eprintln!("in {}", lab.prefix);
         Some(lab)
     }
 

@@ -1,0 +1,113 @@
+//! What we claim of these figures, and whether it holds.
+
+use serde::Serialize;
+
+use crate::figures::{Contestant, Figures};
+use crate::scenario::Scenario;
+
+/// On an idle hop ours may err by so many times the peer's error at the same rate.
+const IDLE_TIMES: f64 = 1.1;
+/// How much nearer than ptp4l we are from this load on.
+const PTP_TIMES: f64 = 20.0;
+const PTP_PERCENT: u32 = 60;
+/// Half-width − E over chronyd's root distance, idle and loaded.
+const IDLE_WIDTH: f64 = 1.05;
+const LOADED_WIDTH: f64 = 1.0;
+const MAX_RSS_KIB: u64 = 10_240;
+
+/// One claim, and the figures that decide it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Claim {
+    pub(crate) scenario: Scenario,
+    pub(crate) contestant: Contestant,
+    pub(crate) claim: &'static str,
+    /// The ratio, or the number, that decides.
+    pub(crate) value: f64,
+    /// What it may be at most.
+    pub(crate) limit: f64,
+    pub(crate) holds: bool,
+}
+
+/// All claims about these medians.
+pub(crate) fn claims(medians: &[Figures]) -> Vec<Claim> {
+    let find = |scenario: Scenario, contestant: Contestant| {
+        medians.iter().find(move |figures| figures.scenario == scenario && figures.contestant == contestant)
+    };
+    let pairs = Scenario::ALL.into_iter().flat_map(|scenario| Contestant::PAIRS.map(|pair| (scenario, pair)));
+    pairs.filter_map(|(scenario, (ours, peer))| Some((find(scenario, ours)?, find(scenario, peer)?))).flat_map(of_pair).collect()
+}
+
+fn of_pair((ours, peer): (&Figures, &Figures)) -> Vec<Claim> {
+    let claim = |claim, value: f64, limit: f64| Claim {
+        scenario: ours.scenario,
+        contestant: ours.contestant,
+        claim,
+        value,
+        limit,
+        holds: value <= limit,
+    };
+    let is_idle = ours.scenario == Scenario::Idle;
+    let far_ahead = ours.contestant == Contestant::TrueboundPtp && ours.scenario.percent() >= PTP_PERCENT;
+    let errors = if is_idle {
+        IDLE_TIMES
+    } else if far_ahead {
+        1.0 / PTP_TIMES
+    } else {
+        1.0
+    };
+    let mut all = vec![
+        claim("error p50 / the peer's", ratio(ours.error_ns.p50, peer.error_ns.p50), errors),
+        claim("error p99 / the peer's", ratio(ours.error_ns.p99, peer.error_ns.p99), errors),
+        claim("violations", count(ours.violations), 0.0),
+        claim("peak memory, KiB", count(ours.peak_rss_kib), count(MAX_RSS_KIB)),
+    ];
+    if let (Some(width), Some(distance)) = (ours.half_width_ns, peer.half_width_ns) {
+        let limit = if is_idle { IDLE_WIDTH } else { LOADED_WIDTH };
+        all.push(claim("half-width − E, p50 / root distance", ratio(width.proved_p50(), distance.said.p50), limit));
+    }
+    // At one packet a second, or under traffic, both cost too little beside what the machine does for others.
+    if is_idle && ours.contestant == Contestant::Truebound64 {
+        all.push(claim("processor time / the peer's", ours.cpu_s_per_min / peer.cpu_s_per_min, 1.0));
+    }
+    all
+}
+
+fn ratio(ours: i64, theirs: i64) -> f64 {
+    let of = |ns: i64| i32::try_from(ns).map_or(f64::INFINITY, f64::from);
+    of(ours) / of(theirs).max(1.0)
+}
+
+fn count(number: u64) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::tests::figures;
+
+    /// The claims of the PTP pair that do not hold, where the peer errs by 1 µs.
+    fn broken(scenario: Scenario, ours_ns: i64) -> Vec<&'static str> {
+        let pair = [figures(scenario, Contestant::TrueboundPtp, ours_ns), figures(scenario, Contestant::Ptp4l, 1_000)];
+        claims(&pair).into_iter().filter(|claim| !claim.holds).map(|claim| claim.claim).collect()
+    }
+
+    #[test]
+    fn errors_are_claimed_to_the_edge_and_no_further() {
+        let both = ["error p50 / the peer's", "error p99 / the peer's"];
+        for (scenario, limit_ns) in [(Scenario::Idle, 1_100), (Scenario::Bulk, 1_000), (Scenario::Down60, 50)] {
+            assert!(broken(scenario, limit_ns).is_empty(), "{scenario:?}");
+            assert_eq!(broken(scenario, limit_ns + 1), both, "{scenario:?}");
+        }
+    }
+
+    #[test]
+    fn a_violation_or_a_wide_bound_breaks_a_claim() {
+        let mut pair = [Contestant::Truebound64, Contestant::Chrony64].map(|who| figures(Scenario::Down30, who, 100));
+        assert!(claims(&pair).iter().all(|claim| claim.holds));
+        pair[0].violations = 1;
+        pair[0].half_width_ns.as_mut().expect("ours has one").claim = -1;
+        let broken: Vec<_> = claims(&pair).into_iter().filter(|claim| !claim.holds).map(|claim| claim.claim).collect();
+        assert_eq!(broken, ["violations", "half-width − E, p50 / root distance"]);
+    }
+}
