@@ -60,7 +60,8 @@ impl Tracking {
         if !is_answer || half_word(REPLY) != RPY_TRACKING {
             return None;
         }
-        let ns = |at: usize| ns_from_real(u32::from_be_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]));
+        let ns =
+            |at: usize| ns_from_real(u32::from_be_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]));
         Some(Tracking {
             stratum: half_word(STRATUM),
             error_ns: ns(CORRECTION),

@@ -56,7 +56,11 @@ impl VirtualClock {
         let library = dir.join("virtual_clock.so");
         let mut compiler = Command::new("cc");
         compiler.args(["-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&library);
-        let status = compiler.arg(Path::new(ROOT).join(SOURCE)).args(["-lm", "-ldl"]).status().expect("whoever linked this test has a cc");
+        let status = compiler
+            .arg(Path::new(ROOT).join(SOURCE))
+            .args(["-lm", "-ldl"])
+            .status()
+            .expect("whoever linked this test has a cc");
         assert!(status.success(), "{SOURCE} does not compile");
         let page = dir.join("law");
         let _ = fs::remove_file(&page); // of an earlier clock of this name

@@ -34,7 +34,10 @@ pub(crate) fn claims(medians: &[Figures]) -> Vec<Claim> {
         medians.iter().find(move |figures| figures.scenario == scenario && figures.contestant == contestant)
     };
     let pairs = Scenario::ALL.into_iter().flat_map(|scenario| Contestant::PAIRS.map(|pair| (scenario, pair)));
-    pairs.filter_map(|(scenario, (ours, peer))| Some((find(scenario, ours)?, find(scenario, peer)?))).flat_map(of_pair).collect()
+    pairs
+        .filter_map(|(scenario, (ours, peer))| Some((find(scenario, ours)?, find(scenario, peer)?)))
+        .flat_map(of_pair)
+        .collect()
 }
 
 fn of_pair((ours, peer): (&Figures, &Figures)) -> Vec<Claim> {

@@ -181,7 +181,8 @@ impl Field {
             }
             theirs[2].push(self.clock.error_ns().expect("it runs").abs());
         });
-        let of_ours = self.ours.iter().zip(ours).zip(&start_up).map(|((ours, errors), tally)| ours.finish(errors, tally));
+        let of_ours =
+            self.ours.iter().zip(ours).zip(&start_up).map(|((ours, errors), tally)| ours.finish(errors, tally));
         let widths = distances.map(|said| Some(Width { said: Spread::of(&said), claim: 0 })).into_iter().chain([None]);
         let names = [Contestant::Chrony1, Contestant::Chrony64, Contestant::Ptp4l];
         let of_theirs = names.into_iter().zip(theirs).zip(widths).map(|((contestant, errors), width)| Measured {

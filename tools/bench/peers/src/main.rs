@@ -1,7 +1,7 @@
 //! Truebound beside Debian's chronyd and ptp4l: error, bound and cost, through one hop of 100 Mbit/s in network
 //! namespaces (tools/netns), idle and under load. The kernel's clock, which nobody steers, is the truth.
 //!
-//!   cargo run --release -p truebound-peers -- [--only SCENARIO] [--rounds N] [--seconds N] [--json] [--html FILE]
+//!   cargo run --release -p truebound-peers -- [--only SCENARIO] [--rounds N] [--seconds N] ... [--json] [--html FILE]
 //!   cargo run --release -p truebound-peers -- --from EARLIER.json,...    what was measured before, as one report
 //!
 //! A round of a scenario takes about 65 s and the seconds that are measured (`contest.rs` says why, and what is
@@ -57,6 +57,9 @@ struct Arguments {
     /// Rounds of every scenario; an even number puts everybody on either host as often
     #[arg(long, default_value_t = 4)]
     rounds: usize,
+    /// The number of the first round: odd ones swap the hosts
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: usize,
     /// How long errors are measured in a round, s
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -103,9 +106,9 @@ fn measure(arguments: &Arguments) -> Result<Vec<Figures>, String> {
     sandbox::become_root()?;
     let scenarios = if arguments.only.is_empty() { &Scenario::ALL[..] } else { &arguments.only };
     let mut all = Vec::new();
-    for round in 0..arguments.rounds.max(1) {
+    for round in (arguments.first..).take(arguments.rounds.max(1)) {
         for scenario in scenarios {
-            eprintln!("peers: round {}, {}", round + 1, scenario.name());
+            eprintln!("peers: round {round}, {}", scenario.name());
             all.extend(contest::run(*scenario, round, arguments.seconds.max(1)).ok_or("no namespaces here")?);
         }
     }

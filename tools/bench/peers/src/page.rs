@@ -23,14 +23,8 @@ pub(crate) fn html(medians: &[Figures], claims: &[Claim]) -> String {
     let dots = "Diamond: median. Bar: to the 99th percentile. Whisker: to the greatest.";
     let sections = [
         Section { title: "What was measured".to_owned(), blocks: vec![verdict, Block::Text(method)] },
-        Section {
-            title: "Error by NTP".to_owned(),
-            blocks: vec![figure(errors(medians, is_ntp), dots)],
-        },
-        Section {
-            title: "Error by PTP".to_owned(),
-            blocks: vec![figure(errors(medians, |who| !is_ntp(who)), dots)],
-        },
+        Section { title: "Error by NTP".to_owned(), blocks: vec![figure(errors(medians, is_ntp), dots)] },
+        Section { title: "Error by PTP".to_owned(), blocks: vec![figure(errors(medians, |who| !is_ntp(who)), dots)] },
         Section {
             title: "What each says of its own error".to_owned(),
             blocks: vec![figure(

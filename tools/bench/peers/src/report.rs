@@ -50,7 +50,11 @@ pub(crate) fn table(medians: &[Figures]) -> Table {
         }
         cells.extend(ours);
         cells.extend(theirs);
-        cells.extend(if is_ours { [figures.reads, figures.violations].map(|n| n.to_string()) } else { [const { String::new() }; 2] });
+        cells.extend(if is_ours {
+            [figures.reads, figures.violations].map(|n| n.to_string())
+        } else {
+            [const { String::new() }; 2]
+        });
         cells.push(format!("{:.3}", figures.cpu_s_per_min));
         let mebibytes = u32::try_from(figures.peak_rss_kib).map_or(f64::INFINITY, f64::from) / 1024.0;
         cells.push(format!("{mebibytes:.1}"));
