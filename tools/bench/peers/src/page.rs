@@ -18,7 +18,7 @@ pub(crate) fn html(medians: &[Figures], claims: &[Claim]) -> String {
          The error is that of truebound's estimate, of the time that chronyd (-x) believes in, and of the virtual clock \
          that ptp4l steers."
     );
-    let verdict = Block::Verdict { is_good: claims.iter().all(|claim| claim.holds), text: report::summary(claims) };
+    let verdict = Block::Verdict { is_good: !claims.iter().any(Claim::is_broken), text: report::summary(claims) };
     let figure = |svg: String, caption: &str| Block::Figure { svg, caption: caption.to_owned() };
     let dots = "Diamond: median. Bar: to the 99th percentile. Whisker: to the greatest.";
     let sections = [
@@ -33,7 +33,7 @@ pub(crate) fn html(medians: &[Figures], claims: &[Claim]) -> String {
                  The first is proved; the second is a custom.",
             )],
         },
-        Section { title: "Claims".to_owned(), blocks: vec![Block::Table(report::verdicts(claims))] },
+        Section { title: "Targets".to_owned(), blocks: vec![Block::Words(report::verdicts(claims))] },
         Section { title: "All figures".to_owned(), blocks: vec![Block::Table(report::table(medians))] },
     ];
     page("Truebound beside chronyd and ptp4l", &sections)
@@ -55,7 +55,7 @@ fn widths(medians: &[Figures]) -> String {
         let Spread { p50, p95, p99, max } = width.said;
         Some(Spread { p50: less(p50), p95: less(p95), p99: less(p99), max: less(max) })
     });
-    Ranges { quantity: "half-width − E, and root distance", kinds: &KINDS[..2], groups: &groups }.svg()
+    Ranges { quantity: "half-width − E, and root distance", kinds: &KINDS, groups: &groups }.svg()
 }
 
 /// A group for each scenario, a row for each contestant that has such a spread.

@@ -28,7 +28,7 @@ pub struct Range {
 pub struct Ranges<'a> {
     /// What the axis is called.
     pub quantity: &'a str,
-    /// What the colours are, in their order.
+    /// What the colours are, in their order; those that occur are in the legend.
     pub kinds: &'a [&'a str],
     /// Rows under a title each.
     pub groups: &'a [(String, Vec<Range>)],
@@ -38,7 +38,7 @@ impl Ranges<'_> {
     /// The figure as SVG.
     #[must_use]
     pub fn svg(&self) -> String {
-        let rows: usize = self.groups.iter().map(|(_, rows)| rows.len()).sum();
+        let rows = self.rows().count();
         let bottom = TOP_PX + GROUP_PX * self.groups.len() as f64 + ROW_PX * rows as f64 + 6.0;
         let axis = self.axis();
         let mut svg = String::new();
@@ -49,8 +49,10 @@ impl Ranges<'_> {
         }
         line(&mut svg, "axis", (axis.from_px, bottom), (axis.to_px, bottom));
         text(&mut svg, "label mid", ((axis.from_px + axis.to_px) / 2.0, bottom + 38.0), &axis.title());
+        let occurs = |(number, _): &(usize, &&str)| self.rows().any(|row| row.colour == *number);
         let kind = |(number, name): (usize, &&str)| (format!("c{} swatch", number % COLOURS), (*name).to_owned());
-        legend(&mut svg, (NAMES_PX, 12.0), &self.kinds.iter().enumerate().map(kind).collect::<Vec<_>>());
+        let kinds: Vec<_> = self.kinds.iter().enumerate().filter(occurs).map(kind).collect();
+        legend(&mut svg, (NAMES_PX, 12.0), &kinds);
         let mut y = TOP_PX;
         for (title, rows) in self.groups {
             y += GROUP_PX;
@@ -63,11 +65,14 @@ impl Ranges<'_> {
         document(bottom + 50.0, self.quantity, &svg)
     }
 
+    fn rows(&self) -> impl Iterator<Item = &Range> {
+        self.groups.iter().flat_map(|(_, rows)| rows)
+    }
+
     /// From below the least median to above the greatest of all.
     fn axis(&self) -> Axis {
-        let rows = || self.groups.iter().flat_map(|(_, rows)| rows);
-        let low = rows().map(|row| row.p50_ns.max(1) as f64).fold(f64::INFINITY, f64::min);
-        let high = rows().map(|row| row.max_ns as f64).fold(10.0, f64::max);
+        let low = self.rows().map(|row| row.p50_ns.max(1) as f64).fold(f64::INFINITY, f64::min);
+        let high = self.rows().map(|row| row.max_ns as f64).fold(10.0, f64::max);
         Axis {
             low: 0.8 * low.min(high / 10.0),
             high: 1.2 * high,
