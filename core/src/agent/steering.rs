@@ -49,7 +49,15 @@ pub(super) struct Disciplined {
 impl Disciplined {
     pub(super) fn new(now: RawTime, discipline: Discipline) -> Self {
         let system = (discipline == Discipline::System).then(SystemClock::default);
-        Disciplined { servo: None, system, drift: None, omega: None, next_command: now, shown: UtcTime::from_ns(0), width_ns: 0 }
+        Disciplined {
+            servo: None,
+            system,
+            drift: None,
+            omega: None,
+            next_command: now,
+            shown: UtcTime::from_ns(0),
+            width_ns: 0,
+        }
     }
 
     /// Raw time is another clock now, or the clock was moved: it has to be read anew.
