@@ -18,8 +18,10 @@ mod netns {
     pub(crate) mod checker;
     pub(crate) mod chrony;
     pub(crate) mod lab;
+    pub(crate) mod place;
     pub(crate) mod sandbox;
     pub(crate) mod stats;
+    pub(crate) mod tracking;
 }
 
 use std::fs;

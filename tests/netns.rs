@@ -12,8 +12,10 @@ mod netns {
     pub(crate) mod chrony;
     pub(crate) mod lab;
     pub(crate) mod ping;
+    pub(crate) mod place;
     pub(crate) mod sandbox;
     pub(crate) mod stats;
+    pub(crate) mod tracking;
     pub(crate) mod traffic;
 }
 
@@ -56,7 +58,7 @@ fn the_topology_carries_ntp() {
     let start = Instant::now();
     let loaded = round_trips(&lab, "cli0", 200);
     let loaded_distance = root_distances(&client, Duration::from_secs(10));
-    let percent = u128::from(traffic.frames()) * 100 * 100 / start.elapsed().as_micros();
+    let percent = u128::from(traffic.sent()) * 100 * 100 / start.elapsed().as_micros();
 
     let loaded_delays = client.delays(idle_delays.len());
 
@@ -179,7 +181,7 @@ fn agent_sigkilled() {
 #[test]
 fn chrony_follows_our_server() {
     let Some(lab) = Lab::open("chrony_follows_our_server") else { return };
-    let _server = shifted_server(&lab, "srv0", "server", "0ns");
+    let _server = shifted_server(&lab, "srv0", "server", "1ms");
     let client = Chrony::follow(&lab, "cli0", "10.77.0.1", CHRONY_64);
 
     lab.wait("chronyd selects our server", PATIENCE, || client.follows("10.77.0.1"));
@@ -190,6 +192,10 @@ fn chrony_follows_our_server() {
     let distance = tracking.root_distance_ns();
     println!("stratum {}, root distance {} µs", tracking.stratum, us(distance).trim());
     assert!((1_000..10_000_000).contains(&distance), "root distance {distance} ns");
+    // All of the server's shift is error of chronyd's clock: what it says of itself is what comparisons measure.
+    lab.wait("chronyd's clock is as wrong as its server's", PATIENCE, || {
+        client.tracking().is_some_and(|now| (now.error_ns - 1_000_000).abs() < 100_000)
+    });
 }
 
 #[test]
@@ -259,7 +265,7 @@ struct Comparison {
     start_up: Tally,
     steady: Tally,
     claims: Samples,
-    chrony_offsets: Samples,
+    chrony_errors: Samples,
     chrony_distances: Samples,
 }
 
@@ -271,20 +277,20 @@ fn compare(lab: &Lab, load_percent: Option<u32>) -> Comparison {
     lab.wait("chronyd selects its server", PATIENCE, || chrony.follows("10.77.0.1"));
 
     let start_up = checker.take();
-    let (mut claims, mut offsets, mut distances) = (Samples::default(), Samples::default(), Samples::default());
+    let (mut claims, mut errors, mut distances) = (Samples::default(), Samples::default(), Samples::default());
     every(SAMPLING, COMPARISON, || {
         let tracking = chrony.tracking().expect("chronyd answers");
-        offsets.push(tracking.last_offset_ns.abs());
+        errors.push(tracking.error_ns.abs());
         distances.push(tracking.root_distance_ns());
         claims.push(client.source("s0", "claim_ns").as_i64().expect("a source that answers has a claim"));
     });
     Comparison {
         load_percent: load_percent.unwrap_or(0),
-        frames: traffic.map_or(0, |traffic| traffic.frames()),
+        frames: traffic.map_or(0, |traffic| traffic.sent()),
         start_up,
         steady: checker.take(),
         claims,
-        chrony_offsets: offsets,
+        chrony_errors: errors,
         chrony_distances: distances,
     }
 }
@@ -298,7 +304,7 @@ impl Comparison {
         row("truebound half-width", &self.steady.half_widths);
         row("truebound E (claim of the server)", &self.claims);
         println!("{:<36}{}", "truebound half-width − E", us(self.proved_ns()));
-        row("chronyd |estimate| (last offset)", &self.chrony_offsets);
+        row("chronyd |error|", &self.chrony_errors);
         row("chronyd root distance", &self.chrony_distances);
         println!("{} reads, {} violations", self.steady.reads, self.steady.all_violations());
     }

@@ -12,10 +12,12 @@ mod netns {
     pub(crate) mod checker;
     pub(crate) mod chrony;
     pub(crate) mod lab;
+    pub(crate) mod place;
     pub(crate) mod port;
     pub(crate) mod ptp4l;
     pub(crate) mod sandbox;
     pub(crate) mod stats;
+    pub(crate) mod tracking;
     pub(crate) mod traffic;
     pub(crate) mod truth;
     pub(crate) mod virtual_clock;
@@ -27,10 +29,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use truebound_client::Reader;
 
-use netns::agent::{Agent, TRUEBOUND, following};
+use netns::agent::{Agent, following};
 use netns::checker::Checker;
 use netns::chrony::Chrony;
 use netns::lab::Lab;
+use netns::place::truebound;
 use netns::port::{GRANDMASTER, digits, following_ptp, identity_of, telling_ptp};
 use netns::ptp4l::{Options, Ptp4l, Servo, Transport};
 use netns::stats::{Samples, every, heading, row, us};
@@ -226,7 +229,7 @@ fn doctor_names_a_rival() {
     let Some(lab) = Lab::open("doctor_names_a_rival") else { return };
     let rival = Chrony::serve(&lab, "cli0");
     lab.wait("chronyd runs", PATIENCE, || rival.tracking().is_some());
-    let output = lab.command("cli0", TRUEBOUND).args(["doctor", "eth0", "--json"]).output().expect("ip runs it");
+    let output = lab.command("cli0", truebound()).args(["doctor", "eth0", "--json"]).output().expect("ip runs it");
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let findings = answer["findings"].as_array().unwrap_or_else(|| panic!("no findings: {output:?}"));
     // Other tests' daemons may run beside ours, in network namespaces of their own.
@@ -316,7 +319,7 @@ fn compare(
         }
         turn += 1;
     });
-    let frames = traffic.map_or(0, |traffic| traffic.frames());
+    let frames = traffic.map_or(0, |traffic| traffic.sent());
     let offered_percent = u128::from(frames) * FRAME_TIME_US * 100 / start.elapsed().as_micros();
     Comparison { load_percent, offered_percent, estimate, steered, ptp4l }
 }

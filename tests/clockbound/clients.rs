@@ -10,8 +10,8 @@ use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use truebound_core::units::to_i64;
 
-use crate::netns::agent::TRUEBOUND;
 use crate::netns::lab::{Lab, Process, output_of};
+use crate::netns::place::truebound;
 use crate::netns::stats::Samples;
 
 /// Well over 1000 reads a second.
@@ -198,7 +198,7 @@ fn tai_offset_s() -> i64 {
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let dir = Path::new(TRUEBOUND).parent().expect("a file is in a directory");
+        let dir = Path::new(truebound()).parent().expect("a file is in a directory");
         let target = dir.parent().expect("cargo builds in target/PROFILE");
         let mut build = cargo("build");
         build.args(["--quiet", "-p", "clockbound-clients", "-p", "clock-bound-ffi", "--target-dir"]).arg(target);

@@ -8,8 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::lab::{Lab, Process};
-
-pub(crate) const TRUEBOUND: &str = env!("CARGO_BIN_EXE_truebound");
+use super::place::truebound;
 
 /// How long the agent may take to reach a status: ten times what it should.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,13 +40,18 @@ impl Agent {
         fs::write(&file, config).expect("the lab's directory is writable");
         let (file, directory) = (file.display().to_string(), runtime.display().to_string());
         let mut args: Vec<&str> = environment.iter().map(String::as_str).collect();
-        args.extend([TRUEBOUND, "run", "--config", &file, "--runtime-dir", &directory]);
+        args.extend([truebound(), "run", "--config", &file, "--runtime-dir", &directory]);
         Agent { process: lab.start(host, name, "env".as_ref(), &args), runtime }
     }
 
     /// Where it publishes.
     pub(crate) fn page(&self) -> PathBuf {
         self.runtime.join("bound")
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     /// SIGTERM, and waits for the end.
@@ -101,7 +105,7 @@ impl Agent {
     }
 
     fn cli(&self, command: &str) -> Command {
-        let mut cli = Command::new(TRUEBOUND);
+        let mut cli = Command::new(truebound());
         cli.arg(command).arg("--runtime-dir").arg(&self.runtime);
         cli
     }
@@ -111,10 +115,15 @@ impl Agent {
 /// Each is a group of its own: chrony servers that serve their local clock all name the same reference. `extra` is added
 /// to each source.
 pub(crate) fn following(servers: &[(&str, &str)], extra: &str) -> String {
+    following_every("15.625ms", servers, extra)
+}
+
+/// The same with another time between two questions.
+pub(crate) fn following_every(interval: &str, servers: &[(&str, &str)], extra: &str) -> String {
     let source = |(name, address): &(&str, &str)| {
         format!(
-            "[[source]]\nname = \"{name}\"\nserver = \"{address}\"\npoll-min = \"15.625ms\"\npoll-max = \"15.625ms\"\n\
-             interleaved = true\ngroup = \"{name}\"\n{extra}\n"
+            "[[source]]\nname = \"{name}\"\nserver = \"{address}\"\npoll-min = \"{interval}\"\n\
+             poll-max = \"{interval}\"\ninterleaved = true\ngroup = \"{name}\"\n{extra}\n"
         )
     };
     servers.iter().map(source).collect()

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use truebound_client::{Interval, Reader, Span};
+use truebound_client::{Interval, Reader};
 
 use super::stats::Samples;
 
@@ -141,7 +141,7 @@ pub(crate) fn realtime_ns() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use truebound_client::Status;
+    use truebound_client::{Span, Status};
 
     /// The verdict on an interval when true time was between 1000 and 1010.
     fn miss_of(earliest_ns: i64, latest_ns: i64) -> (u64, i64) {

@@ -1,34 +1,21 @@
 //! chronyd as the peer: a server that serves the kernel's clock as it is, a client that disciplines nothing (`-x`).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::lab::{Lab, Process, output_of};
-use super::stats::{Samples, half, ns_from_seconds};
+use super::stats::Samples;
+use super::tracking::Tracking;
+
+/// The command socket, in the daemon's directory.
+const SOCKET: &str = "chronyd.sock";
 
 /// A running chronyd with its command socket.
 pub(crate) struct Chrony {
     process: Process,
     dir: PathBuf,
     chronyc: PathBuf,
-}
-
-/// What `chronyc tracking` says, ns.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tracking {
-    pub(crate) stratum: u32,
-    /// Its estimate of the error at the last update; its clock is the server's, so all of it is error.
-    pub(crate) last_offset_ns: i64,
-    pub(crate) root_delay_ns: i64,
-    pub(crate) root_dispersion_ns: i64,
-}
-
-impl Tracking {
-    /// The bound that the field derives from chrony (ClockBound's recipe).
-    pub(crate) fn root_distance_ns(&self) -> i64 {
-        half(self.root_delay_ns) + self.root_dispersion_ns
-    }
 }
 
 /// One line of measurements.log.
@@ -51,15 +38,23 @@ impl Chrony {
         Chrony::start(lab, host, &format!("server {server} iburst {options}\nlog measurements\n"))
     }
 
+    /// The same as one of several on a host, called `name`, that writes no log: what its clock costs, and no more.
+    pub(crate) fn follow_as(lab: &Lab, host: &str, name: &str, server: &str, options: &str) -> Chrony {
+        Chrony::start_as(lab, host, name, &format!("server {server} iburst {options}\n"))
+    }
+
     fn start(lab: &Lab, host: &str, config: &str) -> Chrony {
-        let name = format!("chronyd-{host}");
-        let dir = lab.private_dir(&name);
+        Chrony::start_as(lab, host, &format!("chronyd-{host}"), config)
+    }
+
+    fn start_as(lab: &Lab, host: &str, name: &str, config: &str) -> Chrony {
+        let dir = lab.private_dir(name);
         let at = |file: &str| dir.join(file).display().to_string();
-        let socket = at("chronyd.sock");
+        let socket = at(SOCKET);
         let common =
             format!("user root\ncmdport 0\nbindcmdaddress {socket}\npidfile {}\nlogdir {}\n", at("pid"), dir.display());
         fs::write(dir.join("chrony.conf"), format!("{config}{common}")).expect("the lab's directory is writable");
-        let process = lab.start(host, &name, &lab.peer("chronyd"), &["-x", "-d", "-f", &at("chrony.conf")]);
+        let process = lab.start(host, name, &lab.peer("chronyd"), &["-x", "-d", "-f", &at("chrony.conf")]);
         Chrony { process, dir, chronyc: lab.peer("chronyc") }
     }
 
@@ -69,15 +64,12 @@ impl Chrony {
 
     /// `None` until the daemon answers.
     pub(crate) fn tracking(&self) -> Option<Tracking> {
-        let line = self.ask("tracking")?;
-        let fields: Vec<&str> = line.trim().split(',').collect();
-        let ns = |index: usize| ns_from_seconds(fields.get(index)?);
-        Some(Tracking {
-            stratum: fields.get(2)?.parse().ok()?,
-            last_offset_ns: ns(5)?,
-            root_delay_ns: ns(10)?,
-            root_dispersion_ns: ns(11)?,
-        })
+        Tracking::ask(&self.dir.join(SOCKET), &self.dir.join("judge.sock"))
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Has it selected `address`?
@@ -99,8 +91,7 @@ impl Chrony {
     }
 
     fn ask(&self, question: &str) -> Option<String> {
-        let socket: &Path = &self.dir.join("chronyd.sock");
-        output_of(Command::new(&self.chronyc).arg("-h").arg(socket).args(["-n", "-c", question]))
+        output_of(Command::new(&self.chronyc).arg("-h").arg(self.dir.join(SOCKET)).args(["-n", "-c", question]))
     }
 }
 

@@ -39,7 +39,7 @@ impl Lab {
         fs::create_dir_all(&dir).expect("the temporary directory is writable");
         let lab = Lab { prefix, dir, permit };
         expect_success(Command::new(sandbox::tool()).args(["up", &lab.prefix]));
-        println!("in {}", lab.prefix);
+        eprintln!("in {}", lab.prefix);
         Some(lab)
     }
 
@@ -102,13 +102,18 @@ impl Lab {
 
     /// A socket of `host`; it keeps its namespace wherever it is used.
     pub(crate) fn socket(&self, host: &str) -> UdpSocket {
+        self.inside(host, || UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).expect("a free port"))
+    }
+
+    /// What `open` opens inside `host`'s namespace.
+    pub(crate) fn inside<T: Send + 'static>(&self, host: &str, open: impl FnOnce() -> T + Send + 'static) -> T {
         let namespace = File::open(Path::new("/run/netns").join(self.namespace(host))).expect("the namespace is up");
-        let open = move || {
+        let enter_and_open = move || {
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("whoever built the namespace may enter it");
-            UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).expect("a free port")
+            open()
         };
         // Only the thread that calls setns moves; it ends at once.
-        std::thread::spawn(open).join().expect("the thread ended well")
+        std::thread::spawn(enter_and_open).join().expect("the thread ended well")
     }
 
     /// Waits until `condition` holds; fails the test after `limit`.
@@ -161,6 +166,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Its number: every program on the way execs the next, so it is the daemon's own.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Fails the test if the process has ended.
     #[track_caller]
     pub(crate) fn expect_running(&mut self) {

@@ -128,6 +128,11 @@ impl Ptp4l {
         self.process.kill();
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
     #[track_caller]
     pub(crate) fn expect_running(&mut self) {
         self.process.expect_running();

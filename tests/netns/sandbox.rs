@@ -4,9 +4,12 @@
 //! user is root of a user namespace with a network and a /run of its own. Where the kernel forbids even that, the test
 //! says so and passes as skipped.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::place::ROOT;
 
 /// `skip`: not now (tools/test runs these tests as a step of their own). `inside`: already in a user namespace.
 const MODE: &str = "TRUEBOUND_NETNS";
@@ -41,6 +44,26 @@ pub(crate) fn permit(test: &str) -> Option<Permit> {
     }
     run_again_in_user_namespace(test, peers);
     None
+}
+
+/// Is this process the first of its kind, outside any user namespace of ours?
+pub(crate) fn is_outside() -> bool {
+    std::env::var(MODE).unwrap_or_default() != "inside"
+}
+
+/// Goes on as one who may build namespaces: this process, or in its place one with the same arguments in a user
+/// namespace. For programs; tests have [`permit`].
+pub(crate) fn become_root() -> Result<(), String> {
+    if *CAN_BUILD_HERE.get_or_init(can_build_here) {
+        return Ok(());
+    }
+    if !is_outside() {
+        return Err("namespaces need root or unprivileged user namespaces".to_owned());
+    }
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut again = in_user_namespace("mount -t tmpfs tmpfs /run && exec \"$@\"");
+    again.arg(this).args(std::env::args_os().skip(1)).env(MODE, "inside").env(PEERS, peers()?);
+    Err(again.exec().to_string())
 }
 
 static CAN_BUILD_HERE: OnceLock<bool> = OnceLock::new();
@@ -80,7 +103,7 @@ fn unpack_peers() -> Result<PathBuf, String> {
 
 /// The script that builds and removes the network.
 pub(crate) fn tool() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools/netns")
+    PathBuf::from(ROOT).join("tools/netns")
 }
 
 /// iproute2, also where the caller's PATH lacks the system directories.

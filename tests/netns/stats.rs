@@ -63,15 +63,6 @@ pub(crate) fn every(period: Duration, duration: Duration, mut sample: impl FnMut
     }
 }
 
-/// Nanoseconds from decimal seconds, as chronyc prints them: `-0.000012345`.
-pub(crate) fn ns_from_seconds(text: &str) -> Option<i64> {
-    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let nanos = format!("{fraction:0<9}");
-    let ns = whole.parse::<i64>().ok()? * 1_000_000_000 + nanos.get(..9)?.parse::<i64>().ok()?;
-    Some(if negative { -ns } else { ns })
-}
-
 /// Half, rounded up: a bound is never rounded down.
 pub(crate) fn half(ns: i64) -> i64 {
     (ns + 1).div_euclid(2)
@@ -80,13 +71,6 @@ pub(crate) fn half(ns: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn decimal_seconds_become_nanoseconds() {
-        assert_eq!(ns_from_seconds("-0.000012345"), Some(-12_345));
-        assert_eq!(ns_from_seconds("1.5"), Some(1_500_000_000));
-        assert_eq!(ns_from_seconds("no"), None);
-    }
 
     #[test]
     fn a_percentile_is_a_sample() {

@@ -13,8 +13,9 @@ use truebound_core::units::{to_f64, to_i64};
 
 use super::checker::realtime_ns;
 use super::lab::Lab;
+use super::place::ROOT;
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/virtual_clock.c");
+const SOURCE: &str = "tests/netns/virtual_clock.c";
 
 /// Words of 8 bytes in the file: a sequence number, five of the oscillator, four of the steering, two counters.
 const WORDS: usize = 12;
@@ -55,7 +56,11 @@ impl VirtualClock {
         let library = dir.join("virtual_clock.so");
         let mut compiler = Command::new("cc");
         compiler.args(["-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&library);
-        let status = compiler.args([SOURCE, "-lm", "-ldl"]).status().expect("whoever linked this test has a cc");
+        let status = compiler
+            .arg(Path::new(ROOT).join(SOURCE))
+            .args(["-lm", "-ldl"])
+            .status()
+            .expect("whoever linked this test has a cc");
         assert!(status.success(), "{SOURCE} does not compile");
         let page = dir.join("law");
         let _ = fs::remove_file(&page); // of an earlier clock of this name

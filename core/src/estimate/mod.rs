@@ -319,6 +319,25 @@ mod tests {
         }
     }
 
+    /// A bulk flow keeps a queue that never empties: a saw as symmetric as the noise of stamps, but not white.
+    #[test]
+    fn a_standing_queue_is_not_taken_for_noise_of_the_stamps() {
+        for rate in [1, 16, 64] {
+            let (mut noise, mut estimator) = (Noise(rate), Estimator::new(Filter::Adaptive));
+            let rate = i64::try_from(rate).expect("small");
+            for k in 0..180 * rate {
+                let t = k * S / rate;
+                let mut stamp = || to_i64(noise.next() * 2_000.0);
+                let (forward, back) = (4_000 + stamp(), 4_000 + stamp());
+                // From 16.8 ms to 24 ms in 1.3 s.
+                let saw = if t < 60 * S { 0 } else { 16_800_000 + (t % 1_300_000_000) * 72 / 13_000 };
+                estimator.push(&Exchange { stamp_ns: 1_000, ..exchange(t, 0, forward, back + saw) });
+            }
+            let error = estimator.at(RawTime::from_ns(180 * S)).expect("180 s of exchanges").theta_ns;
+            assert!(error.abs() < 3_000, "{rate}/s: {error} ns");
+        }
+    }
+
     #[test]
     fn an_estimate_outside_what_is_proved_moves_to_the_edge() {
         let mut estimator = Estimator::new(Filter::Adaptive);

@@ -13,6 +13,12 @@ impl<const CAPACITY: usize> Recent<CAPACITY> {
         Recent { values: Vec::new(), next: 0, unseen: 0 }
     }
 
+    /// All of them, the oldest first.
+    pub(crate) fn by_age(&self) -> impl Iterator<Item = f64> + '_ {
+        let (newer, older) = self.values.split_at(self.next.min(self.values.len()));
+        older.iter().chain(newer).copied()
+    }
+
     /// Remembers a value. All of them in order, where there are `enough` and `every` of them came since the last look.
     pub(crate) fn push(&mut self, value: f64, enough: usize, every: u32) -> Option<Vec<f64>> {
         if self.values.len() < CAPACITY {
@@ -43,5 +49,6 @@ mod tests {
         assert_eq!(looks[2], Some(vec![1.0, 5.0, 9.0]));
         assert_eq!(looks[5], Some(vec![1.0, 3.0, 7.0, 8.0]));
         assert_eq!(looks.iter().flatten().count(), 2);
+        assert_eq!(recent.by_age().collect::<Vec<_>>(), [1.0, 7.0, 3.0, 8.0]);
     }
 }

@@ -8,6 +8,10 @@
 //! ```
 //! is 0 for a symmetric distribution, 0.28 for the sum of four exponentials, 0.40 for two. From 512 normal strips it is
 //! known within 0.05, so the two limits below are four of these from either side. Where noise is two-sided, U and L err independently and z = (U + L)/2 has half the standard deviation of s.
+//!
+//! A queue that never empties, as a bulk flow keeps one, is symmetric too: its saw spends as long at the bottom as at the
+//! top. But it is not white. Successive stamps err independently, so successive strips lie on the same side of the median
+//! as often as not; successive packets meet almost the same queue, and then they nearly always do.
 
 use super::recent::Recent;
 
@@ -21,6 +25,9 @@ const JUDGED_EVERY: u32 = 64;
 const SKEWNESS: (f64, f64) = (0.08, 0.2);
 /// s₉₅ − s₀₅ of a normal distribution in standard deviations.
 const WIDTH_IN_SIGMAS: f64 = 3.29;
+/// Share of successive strips on the same side of the median beyond which they are no noise of stamps: of 512 independent
+/// ones it is ½ ± 0.022.
+const SAME_SIDE: f64 = 0.65;
 /// Strips further from the median than this many standard deviations are queues, whatever the rest is.
 const OUTLIER_SIGMAS: f64 = 3.5;
 
@@ -73,6 +80,18 @@ impl Strips {
         let limit = if self.verdict.is_some() { SKEWNESS.1 } else { SKEWNESS.0 };
         let skewness = (s95 + s05 - 2.0 * s50) / (s95 - s05);
         // Without any spread 0/0 is no number and no verdict.
-        self.verdict = (skewness < limit).then(|| TwoSided { median: s50, sigma: (s95 - s05) / WIDTH_IN_SIGMAS });
+        self.verdict = (skewness < limit && self.is_white(s50))
+            .then(|| TwoSided { median: s50, sigma: (s95 - s05) / WIDTH_IN_SIGMAS });
+    }
+
+    /// Do successive strips not know of each other?
+    fn is_white(&self, median: f64) -> bool {
+        let sides: Vec<bool> = self.recent.by_age().map(|strip| strip > median).collect();
+        let (mut pairs, mut same) = (0.0, 0.0);
+        for pair in sides.windows(2) {
+            pairs += 1.0;
+            same += f64::from(u8::from(pair[0] == pair[1]));
+        }
+        same <= SAME_SIDE * pairs
     }
 }

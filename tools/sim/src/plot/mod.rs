@@ -4,9 +4,11 @@
 mod axis;
 mod distribution;
 mod interval;
+mod ranges;
 
 pub use distribution::{Distribution, Errors};
 pub use interval::{Interval, Line, Mark};
+pub use ranges::{Range, Ranges};
 
 use axis::Axis;
 use std::fmt::Write;

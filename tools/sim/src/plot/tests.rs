@@ -36,4 +36,9 @@ fn figures_of_nothing_and_of_gaps_are_well_formed() {
     for error_ns in [&[] as &[i64], &[0, 0], &[5], &[-1, 1_000_000_000_000, i64::MIN]] {
         well_formed(&Distribution { quantity: "error", series: &[Errors { name: "x", error_ns }] }.svg());
     }
+    let row = |p50_ns, max_ns| Range { name: "a<b".to_owned(), colour: 1, p50_ns, p99_ns: max_ns, max_ns };
+    for rows in [vec![], vec![row(0, 0)], vec![row(10, 1_000_000_000), row(-1, i64::MAX)]] {
+        let groups = [("idle".to_owned(), rows)];
+        well_formed(&Ranges { quantity: "error", kinds: &["x"], groups: &groups }.svg());
+    }
 }

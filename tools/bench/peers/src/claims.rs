@@ -1,0 +1,154 @@
+//! What we aim at, whether it was reached, and whether the README claims it.
+//!
+//! Not claimed is what was missed when it was measured:
+//!
+//! * Half-width at one exchange a second, and beside a flow whose queue never empties. What is proved then rests on
+//!   exchanges of some seconds ago, and an oscillator may have wandered since by what A1 allows: at 1e-7/s that is 5 µs after
+//!   10 s and 45 µs after 30 s. chronyd's root distance has no such term; it is no proof.
+//! * Errors at one exchange a second, and the median at 64/s under load: there chronyd's is sometimes the lower one. The
+//!   path is asymmetric: a request after a pause wakes processors and its answer finds them awake. Alone in this lab the
+//!   fastest request took 4.6 µs and the fastest answer 3.5 µs at 64/s, 7.8 and 3.7 µs at 1/s. No client sees that, but it
+//!   is one path for all: why chronyd errs by less at 1/s on an idle hop is not explained by it.
+
+use serde::Serialize;
+
+use crate::figures::{Contestant, Figures};
+use crate::scenario::Scenario;
+
+/// On an idle hop ours may err by so many times the peer's error at the same rate.
+const IDLE_TIMES: f64 = 1.1;
+/// How much nearer than ptp4l we are from this load on.
+const PTP_TIMES: f64 = 20.0;
+const PTP_PERCENT: u32 = 60;
+/// Half-width − E over chronyd's root distance, idle and loaded.
+const IDLE_WIDTH: f64 = 1.05;
+const LOADED_WIDTH: f64 = 1.0;
+const MAX_RSS_KIB: u64 = 10_240;
+
+/// One claim, and the figures that decide it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Claim {
+    pub(crate) scenario: Scenario,
+    pub(crate) contestant: Contestant,
+    pub(crate) claim: &'static str,
+    /// The ratio, or the number, that decides.
+    pub(crate) value: f64,
+    /// What it may be at most.
+    pub(crate) limit: f64,
+    pub(crate) holds: bool,
+    /// By the README. What is not claimed is shown all the same.
+    pub(crate) is_claimed: bool,
+}
+
+impl Claim {
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_claimed && !self.holds
+    }
+}
+
+/// All claims about these medians.
+pub(crate) fn claims(medians: &[Figures]) -> Vec<Claim> {
+    let find = |scenario: Scenario, contestant: Contestant| {
+        medians.iter().find(move |figures| figures.scenario == scenario && figures.contestant == contestant)
+    };
+    let pairs = Scenario::ALL.into_iter().flat_map(|scenario| Contestant::PAIRS.map(|pair| (scenario, pair)));
+    pairs
+        .filter_map(|(scenario, (ours, peer))| Some((find(scenario, ours)?, find(scenario, peer)?)))
+        .flat_map(of_pair)
+        .collect()
+}
+
+fn of_pair((ours, peer): (&Figures, &Figures)) -> Vec<Claim> {
+    let claim = |is_claimed, claim, value: f64, limit: f64| Claim {
+        scenario: ours.scenario,
+        contestant: ours.contestant,
+        claim,
+        value,
+        limit,
+        holds: value <= limit,
+        is_claimed,
+    };
+    let is_frequent = ours.contestant != Contestant::Truebound1;
+    let is_idle = ours.scenario == Scenario::Idle;
+    let is_ptp = ours.contestant == Contestant::TrueboundPtp;
+    let far_ahead = is_ptp && ours.scenario.percent() >= PTP_PERCENT;
+    let errors = if is_idle {
+        IDLE_TIMES
+    } else if far_ahead {
+        1.0 / PTP_TIMES
+    } else {
+        1.0
+    };
+    let mut all = vec![
+        claim(
+            is_frequent && (is_idle || is_ptp),
+            "error p50 / the peer's",
+            ratio(ours.error_ns.p50, peer.error_ns.p50),
+            errors,
+        ),
+        claim(is_frequent, "error p99 / the peer's", ratio(ours.error_ns.p99, peer.error_ns.p99), errors),
+        claim(true, "violations", count(ours.violations), 0.0),
+        claim(true, "peak memory, KiB", count(ours.peak_rss_kib), count(MAX_RSS_KIB)),
+    ];
+    if let (Some(width), Some(distance)) = (ours.half_width_ns, peer.half_width_ns) {
+        let limit = if is_idle { IDLE_WIDTH } else { LOADED_WIDTH };
+        let is_claimed = is_frequent && ours.scenario != Scenario::Bulk;
+        all.push(claim(
+            is_claimed,
+            "half-width − E, p50 / root distance",
+            ratio(width.proved_p50(), distance.said.p50),
+            limit,
+        ));
+    }
+    // At one packet a second, or under traffic, both cost too little beside what the machine does for others.
+    if is_idle && ours.contestant == Contestant::Truebound64 {
+        all.push(claim(true, "processor time / the peer's", ours.cpu_s_per_min / peer.cpu_s_per_min, 1.0));
+    }
+    all
+}
+
+fn ratio(ours: i64, theirs: i64) -> f64 {
+    let of = |ns: i64| i32::try_from(ns).map_or(f64::INFINITY, f64::from);
+    of(ours) / of(theirs).max(1.0)
+}
+
+fn count(number: u64) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::tests::figures;
+
+    /// The claims of the PTP pair that do not hold, where the peer errs by 1 µs.
+    fn broken(scenario: Scenario, ours_ns: i64) -> Vec<&'static str> {
+        let pair = [figures(scenario, Contestant::TrueboundPtp, ours_ns), figures(scenario, Contestant::Ptp4l, 1_000)];
+        claims(&pair).into_iter().filter(Claim::is_broken).map(|claim| claim.claim).collect()
+    }
+
+    #[test]
+    fn errors_are_claimed_to_the_edge_and_no_further() {
+        let both = ["error p50 / the peer's", "error p99 / the peer's"];
+        for (scenario, limit_ns) in [(Scenario::Idle, 1_100), (Scenario::Bulk, 1_000), (Scenario::Down60, 50)] {
+            assert!(broken(scenario, limit_ns).is_empty(), "{scenario:?}");
+            assert_eq!(broken(scenario, limit_ns + 1), both, "{scenario:?}");
+        }
+    }
+
+    #[test]
+    fn a_violation_or_a_wide_bound_breaks_a_claim() {
+        let mut pair = [Contestant::Truebound64, Contestant::Chrony64].map(|who| figures(Scenario::Down30, who, 100));
+        assert!(claims(&pair).iter().all(|claim| claim.holds));
+        pair[0].violations = 1;
+        pair[0].half_width_ns.as_mut().expect("ours has one").claim = -1;
+        let broken: Vec<_> = claims(&pair).into_iter().filter(Claim::is_broken).map(|claim| claim.claim).collect();
+        assert_eq!(broken, ["violations", "half-width − E, p50 / root distance"]);
+        for figures in &mut pair {
+            figures.scenario = Scenario::Bulk;
+        }
+        let missed = |claims: &[Claim]| claims.iter().filter(|claim| !claim.holds).count();
+        let all = claims(&pair);
+        assert_eq!((missed(&all), all.iter().filter(|claim| claim.is_broken()).count()), (2, 1), "{all:?}");
+    }
+}
