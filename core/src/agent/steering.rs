@@ -17,7 +17,7 @@ use crate::io::{CrossReading, Declaration, Drift, KernelRate, LeapSecond, Output
 use crate::report::SystemReport;
 use crate::servo::{Action, Servo};
 use crate::settings::{Discipline, LeapPolicy, ServoSettings};
-use crate::system_clock::{Offence, Steering, SystemClock, leap_today, max_error_ns};
+use crate::system_clock::{Offence, Steering, SystemClock, UNKNOWN_NS, leap_today, max_error_ns};
 use crate::time::{NS_PER_S, RawTime, TaiTime, UtcTime};
 use crate::units::{FreqError, to_f64};
 
@@ -259,6 +259,8 @@ impl Agent {
         }
         let (now, is_leaping) = (self.now, self.is_leaping());
         let known = bound.filter(|_| status.has_bound()).and_then(|bound| self.declaration(bound, utc));
+        // The kernel cannot tell more than that.
+        let known = known.filter(|known| known.max_error_ns < UNKNOWN_NS);
         let Some(system) = &mut self.disciplined.system else { return };
         let declaration = match known {
             // The kernel is making it: what it was told stays as it is.

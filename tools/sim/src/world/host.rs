@@ -218,7 +218,8 @@ impl Host {
             return; // nobody can say what UTC shows in a leap second
         }
         let seconds = real.as_ns().div_euclid(NS_PER_S) - since.as_ns().div_euclid(NS_PER_S);
-        let max_error_ns = told.max_error_ns + 500 * US * seconds.max(0);
+        // NTP_PHASE_LIMIT: the kernel tells no more.
+        let max_error_ns = (told.max_error_ns + 500 * US * seconds.max(0)).min(16 * NS_PER_S);
         self.checker.judge_kernel(at, shown.ns_since(utc).abs(), max_error_ns);
     }
 
