@@ -5,6 +5,7 @@
 
 mod ptp;
 mod queries;
+mod reference;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::VecDeque;
@@ -67,6 +68,8 @@ pub struct Agent {
     next_publication: RawTime,
     /// [`Settings::digest`] of the settings in force: it costs more than a publication.
     assumptions: u64,
+    /// Another daemon of this host, that is told our estimate.
+    feed: reference::Feed,
     /// Exchanges are kept for [`Agent::take_exchanges`].
     is_tapped: bool,
 }
@@ -107,6 +110,7 @@ impl Agent {
             status: (Status::Starting, Reason::NoAnswerYet),
             next_publication: now.plus_ns(settings.bound.publish_interval_ns),
             assumptions: 0,
+            feed: reference::Feed::beginning(now, settings.feed_interval_ns),
             is_tapped: false,
         };
         agent.settings_changed();
@@ -129,6 +133,7 @@ impl Agent {
             Input::Unsent { token } => self.unsent(token),
             Input::CrossStamped(reading) => self.cross_stamped(reading),
             Input::PhcCrossed(reading) => self.phc_crossed(&reading),
+            Input::Reference(read) => self.referenced(&read),
             Input::Link { port, link } => self.link_changed(port, link),
             Input::PtpReceived(received) => self.ptp_received(&received),
             Input::Host(host) => self.host_changed(host),
@@ -154,7 +159,7 @@ impl Agent {
         let polls = self.associations.iter().filter(|a| !a.is_forbidden).map(|a| a.next_poll);
         let names = self.names.iter().filter_map(|lookup| lookup.at);
         let ports = self.engine.next_deadline().into_iter().chain(self.ports.next_deadline());
-        polls.chain(names).chain(ports).chain([self.next_publication]).min().unwrap_or(RawTime::MAX)
+        polls.chain(names).chain(ports).chain([self.next_publication, self.feed.next]).min().unwrap_or(RawTime::MAX)
     }
 
     fn run_timers(&mut self) {
@@ -164,6 +169,7 @@ impl Agent {
             self.synthesise();
         }
         self.run_ports();
+        self.run_feed();
         self.flush_events();
     }
 
@@ -197,8 +203,15 @@ impl Agent {
                 let phc = PhcSource::new(*phc, *error_ns, *timescale);
                 self.adopt(index, |now, id, line, _| Association::phc(now, id, index, phc, line));
             }
+            SourceKind::Reference { clock, error_ns, timescale } if present == 0 => {
+                let told = (clock.clone(), *error_ns, *timescale);
+                self.adopt(index, |now, id, line, _| Association::reference(now, id, index, told, line));
+            }
             // A PTP port's master introduces itself.
-            SourceKind::Pool { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => {}
+            SourceKind::Pool { .. }
+            | SourceKind::Ptp { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::Reference { .. } => {}
         }
     }
 
@@ -249,7 +262,10 @@ impl Agent {
         let wanted = match line.kind {
             SourceKind::Pool { count, .. } => usize::from(count),
             SourceKind::Server { .. } => 1,
-            SourceKind::Local { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => 0,
+            SourceKind::Local { .. }
+            | SourceKind::Ptp { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::Reference { .. } => 0,
         };
         let name = line.name.clone();
         let (now, reachable_for) = (self.now, |a: &Association| a.last_answer.is_none() || !a.is_reachable(self.now));
@@ -303,7 +319,13 @@ impl Agent {
         match self.settings.sources.get(source as usize).map(|line| &line.kind) {
             Some(SourceKind::Server { host, .. }) => host.parse::<IpAddr>().is_err(),
             Some(SourceKind::Pool { .. }) => true,
-            Some(SourceKind::Local { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. }) | None => false,
+            Some(
+                SourceKind::Local { .. }
+                | SourceKind::Ptp { .. }
+                | SourceKind::Phc { .. }
+                | SourceKind::Reference { .. },
+            )
+            | None => false,
         }
     }
 
@@ -324,6 +346,9 @@ impl Agent {
             Peer::Phc(source) => {
                 source.ask();
                 self.outputs.push_back(Output::ReadPhc(source.phc));
+            }
+            Peer::Reference(reference) => {
+                self.outputs.push_back(Output::ReadReference(association.id, reference.clock.clone()));
             }
             Peer::Ptp(_) => {}
         }
@@ -448,7 +473,7 @@ impl Agent {
     // ---- this host -----------------------------------------------------------------------------------------------
 
     fn cross_stamped(&mut self, reading: CrossReading) {
-        self.clocks.real.push(reading);
+        self.clocks.real_read(reading);
         self.events.extend(self.realtime.push(reading).into_iter().flatten().map(|foreign| match foreign {
             Foreign::Set { by_ns } => Event::RealtimeSet { by_ns },
             Foreign::Slewed { ppb } => Event::RealtimeSlewed { ppb },
@@ -459,6 +484,7 @@ impl Agent {
         if self.local.is_none() {
             self.adopt_local_clock(&reading);
         }
+        self.feed_others(&reading);
         if self.servo.is_none()
             && let Discipline::Virtual { offset_ns: ahead_ns } = self.settings.discipline
         {
@@ -595,6 +621,7 @@ impl Agent {
             self.synthesis.broken = Some(Broken::Disrupted(Reason::NewEpoch));
             self.publish();
         }
+        self.feed = reference::Feed::beginning(self.now, self.settings.feed_interval_ns);
         self.outputs.push_back(Output::ReadCross);
         self.synthesise();
     }
@@ -787,6 +814,7 @@ fn identifier_of(association: &Association) -> [u8; 4] {
         Peer::Ntp { address, .. } => reference_id_of(*address),
         Peer::Ptp(master) => master.identity.folded(),
         Peer::Phc(_) => *b"PHC\0",
+        Peer::Reference(reference) => reference.name(),
     }
 }
 

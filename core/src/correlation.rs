@@ -99,6 +99,24 @@ impl<T: StampTime> Correlation<T> {
         self.readings.push_back(reading);
     }
 
+    /// The same for stamps that are seconds old, whoever reads the clock how often: of readings within `spacing_ns` only
+    /// the last is kept. It tells what they all tell of settings and rates.
+    pub(crate) fn push_thinned(&mut self, mut reading: CrossReading<T>, spacing_ns: i64) {
+        let last_but_one =
+            self.readings.len().checked_sub(2).and_then(|at| self.readings.get(at)).map(|one| one.before);
+        if let Some((last_but_one, other)) = last_but_one.zip(self.readings.back_mut())
+            && other.before.ns_since(last_but_one) < spacing_ns
+        {
+            reading.was_set |= other.was_set;
+            if other.rate != reading.rate {
+                reading.rate = KernelRate::Unknown;
+            }
+            *other = reading;
+            return;
+        }
+        self.push(reading);
+    }
+
     /// When the last reading ended that was over before `at`.
     pub(crate) fn last_before(&self, at: RawTime) -> Option<RawTime> {
         self.readings.iter().rev().map(|reading| reading.after).find(|&after| after <= at)

@@ -340,7 +340,12 @@ impl World {
                     self.hosts[index].page = Some(*publication);
                 }
                 Output::Event(event) => self.hosts[index].events.push(event),
-                Output::ReadPhc(_) | Output::Resolve { .. } | Output::Close(_) | Output::Steer(_) => {}
+                Output::ReadPhc(_)
+                | Output::ReadReference(..)
+                | Output::Feed(_)
+                | Output::Resolve { .. }
+                | Output::Close(_)
+                | Output::Steer(_) => {}
                 Output::WakeAt(at) => {
                     let host = &mut self.hosts[index];
                     host.wake_generation += 1;
