@@ -254,6 +254,18 @@ pub enum ReferenceClock {
     },
 }
 
+impl ReferenceClock {
+    /// Where its samples are found, in a word.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            ReferenceClock::Shm { unit } => format!("shm{unit}"),
+            ReferenceClock::Sock { path, .. } => path.clone(),
+            ReferenceClock::Pps { device, .. } => device.clone(),
+        }
+    }
+}
+
 /// Who may send to a socket of ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SockAccess {

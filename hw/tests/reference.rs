@@ -163,27 +163,28 @@ fn without_a_count_the_reader_answers() {
 fn a_copy_is_never_torn_however_often_somebody_writes() {
     let writer = Writer::new(203, 1, 0o600);
     writer.write(1, 1);
-    let (mut clock, ends) = (ShmClock::new(203), AtomicBool::new(false));
+    let (mut clock, ends) = (ShmClock::new(203), Ends(AtomicBool::new(false)));
     let mut seen = 0u64;
     std::thread::scope(|scope| {
         let writes = scope.spawn(|| {
             let writer = writer;
             let mut n = 0u32;
-            while !ends.load(Ordering::Relaxed) {
+            while !ends.0.load(Ordering::Relaxed) {
                 n = (n + 1) % 999_999_999;
                 writer.write(i64::from(n), n);
+                (0..n % 512).for_each(|_| std::hint::spin_loop());
             }
             // It goes with its segment, after the reader.
             writer
         });
-        for _ in 0..200_000 {
+        for _ in 0..20_000 {
             let Look::Whole(bytes) = clock.look().expect("a segment") else { continue };
             let [(clock_s, clock_ns), (real_s, real_ns)] = stamps(&bytes);
             assert_eq!((clock_s - 3, clock_ns), (real_s, real_ns));
             assert_eq!(real_s, i64::from(real_ns));
             seen += 1;
         }
-        ends.store(true, Ordering::Relaxed);
+        ends.0.store(true, Ordering::Relaxed);
         drop(writes.join().expect("no panic"));
     });
     assert!(seen > 0, "some copies were whole");
@@ -248,4 +249,13 @@ fn what_is_left_of_a_daemon_that_is_gone_is_removed_and_nothing_else() {
     let refused = SockClock::bind(&path, 0o600).map_err(|error| error.kind()).err();
     assert_eq!(refused, Some(std::io::ErrorKind::AlreadyExists));
     assert!(path.exists());
+}
+
+/// Tells the other thread that this one ended, however it ended.
+struct Ends(AtomicBool);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -30,8 +30,8 @@ pub(crate) enum Group {
     Grandmaster([u8; 8]),
     /// A PTP hardware clock.
     Phc(u32),
-    /// A reference clock, by its place in the settings.
-    Reference(u32),
+    /// A reference clock, by where its samples are found.
+    Reference(String),
     /// A configured source that has no address yet: source and slot.
     Missing(u32, u32),
     /// This host's clock as root.
@@ -50,7 +50,7 @@ impl std::fmt::Display for Group {
                 identity.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
             Group::Phc(phc) => write!(f, "phc{phc}"),
-            Group::Reference(source) => write!(f, "reference {source}"),
+            Group::Reference(place) => f.write_str(place),
             Group::Missing(source, slot) => write!(f, "missing {source}/{slot}"),
             Group::Local(source) => write!(f, "local {source}"),
         }
@@ -196,7 +196,7 @@ pub(crate) fn group_of(association: &Association, settings: &Settings) -> Group 
             Group::Grandmaster(master.announced.map_or(master.identity.clock, |announced| announced.grandmaster))
         }
         Peer::Phc(source) => Group::Phc(source.phc.0),
-        Peer::Reference(_) => Group::Reference(association.source),
+        Peer::Reference(reference) => Group::Reference(reference.clock.place()),
     }
 }
 

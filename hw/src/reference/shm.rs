@@ -98,7 +98,7 @@ impl ShmClock {
 #[derive(Debug)]
 pub struct ShmFeed {
     key: i32,
-    attached: Option<SharedWords>,
+    attached: Option<Attached>,
 }
 
 impl ShmFeed {
@@ -110,10 +110,12 @@ impl ShmFeed {
 
     /// Writes `segment` but for its count and whether it is valid. The segment is made if there is none.
     pub fn write(&mut self, segment: &[u8; SHM_BYTES]) -> io::Result<()> {
-        let words = match self.attached.take() {
-            Some(words) => words,
-            None => SharedWords::attach(find_or_make(self.key)?, true)?,
+        let id = find_or_make(self.key)?;
+        let attached = match self.attached.take().filter(|attached| attached.id == id) {
+            Some(attached) => attached,
+            None => Attached { id, words: SharedWords::attach(id, true)? },
         };
+        let words = &attached.words;
         let count = words.load(COUNT, Ordering::Relaxed);
         words.store(VALID, 0, Ordering::Relaxed);
         words.store(COUNT, count.wrapping_add(1), Ordering::Relaxed);
@@ -126,7 +128,7 @@ impl ShmFeed {
         }
         words.store(COUNT, count.wrapping_add(2), Ordering::Release);
         words.store(VALID, 1, Ordering::Release);
-        self.attached = Some(words);
+        self.attached = Some(attached);
         Ok(())
     }
 }
