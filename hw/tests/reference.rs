@@ -1,6 +1,7 @@
 //! Reference clocks with real segments and sockets: written as gpsd writes them, read as chrony and ntpd read them.
 
 use std::fs;
+use std::mem::offset_of;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -51,42 +52,45 @@ impl Writer {
         // SAFETY: a fresh mapping at an address of the kernel's choice.
         let time: *mut ShmTime = unsafe { libc::shmat(id, ptr::null(), 0) }.cast();
         assert!(time.addr() != usize::MAX, "{}", std::io::Error::last_os_error());
-        // SAFETY: `time` is attached, aligned and long enough.
-        unsafe { (&raw mut (*time).mode).write_volatile(mode) };
-        Writer { id, time }
+        let writer = Writer { id, time };
+        writer.set(offset_of!(ShmTime, mode), mode);
+        writer
     }
 
     /// Volatile accesses with fences between them, as the C programs have them.
-    fn set<T>(&self, place: impl Fn(*mut ShmTime) -> *mut T, value: T) {
-        // SAFETY: `place` gives a field of the attached, aligned structure.
-        unsafe { place(self.time).write_volatile(value) };
+    fn set<T: Copy>(&self, offset: usize, value: T) {
+        // SAFETY: `offset` is that of a field of type T in the structure, which is attached and aligned.
+        unsafe { self.time.wrapping_byte_add(offset).cast::<T>().write_volatile(value) };
+    }
+
+    fn get(&self, offset: usize) -> i32 {
+        // SAFETY: as above.
+        unsafe { self.time.wrapping_byte_add(offset).cast::<i32>().read_volatile() }
     }
 
     fn count(&self) -> i32 {
-        // SAFETY: `time` is attached and aligned.
-        unsafe { (&raw const (*self.time).count).read_volatile() }
+        self.get(offset_of!(ShmTime, count))
     }
 
     fn valid(&self) -> i32 {
-        // SAFETY: as above.
-        unsafe { (&raw const (*self.time).valid).read_volatile() }
+        self.get(offset_of!(ShmTime, valid))
     }
 
     /// CLOCK_REALTIME showed `s`.`ns` when the clock said three seconds more.
     fn write(&self, s: i64, ns: u32) {
-        self.set(|t| unsafe { &raw mut (*t).valid }, 0);
-        self.set(|t| unsafe { &raw mut (*t).count }, self.count().wrapping_add(1));
+        self.set(offset_of!(ShmTime, valid), 0);
+        self.set(offset_of!(ShmTime, count), self.count().wrapping_add(1));
         fence(Ordering::SeqCst);
         let us = i32::try_from(ns / 1_000).expect("below a million");
-        self.set(|t| unsafe { &raw mut (*t).clock_s }, s + 3);
-        self.set(|t| unsafe { &raw mut (*t).clock_us }, us);
-        self.set(|t| unsafe { &raw mut (*t).clock_ns }, ns);
-        self.set(|t| unsafe { &raw mut (*t).real_s }, s);
-        self.set(|t| unsafe { &raw mut (*t).real_us }, us);
-        self.set(|t| unsafe { &raw mut (*t).real_ns }, ns);
+        self.set(offset_of!(ShmTime, clock_s), s + 3);
+        self.set(offset_of!(ShmTime, clock_us), us);
+        self.set(offset_of!(ShmTime, clock_ns), ns);
+        self.set(offset_of!(ShmTime, real_s), s);
+        self.set(offset_of!(ShmTime, real_us), us);
+        self.set(offset_of!(ShmTime, real_ns), ns);
         fence(Ordering::SeqCst);
-        self.set(|t| unsafe { &raw mut (*t).count }, self.count().wrapping_add(1));
-        self.set(|t| unsafe { &raw mut (*t).valid }, 1);
+        self.set(offset_of!(ShmTime, count), self.count().wrapping_add(1));
+        self.set(offset_of!(ShmTime, valid), 1);
     }
 }
 

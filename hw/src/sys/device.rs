@@ -124,7 +124,11 @@ pub(crate) const PPS_FETCH: Request<PpsFetched> = Request(libc::_IOWR::<*mut Pps
 const PPS_TYPE: u32 = 0x70;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-const _: () = assert!(PPS_GETPARAMS.0 as u32 == 0x8008_70a1 && PPS_FETCH.0 as u32 == 0xc008_70a4);
+const _: () = {
+    assert!(PPS_GETPARAMS.0 == 0x8008_70a1_u32 as libc::Ioctl);
+    assert!(PPS_SETPARAMS.0 == 0x4008_70a2_u32 as libc::Ioctl);
+    assert!(PPS_FETCH.0 == 0xc008_70a4_u32 as libc::Ioctl);
+};
 
 /// ioctl(2) on a PTP clock or a PPS device.
 pub(crate) fn clock_ioctl<T: Plain>(fd: BorrowedFd<'_>, request: &Request<T>, argument: &mut T) -> io::Result<()> {
