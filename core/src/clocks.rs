@@ -14,7 +14,7 @@ use crate::time::{RawSpan, RawTime, RealTime};
 
 /// Readings of CLOCK_REALTIME this far apart are kept for stamps of reference clocks, ns: the last seconds of them, however
 /// often packets have that clock read.
-const REFERENCE_SPACING_NS: i64 = 62_500_000;
+const REFERENCE_SPACING_NS: i64 = 125_000_000;
 /// How far a NIC's stamp may be on the wrong side of the kernel's: twice what a NIC at 100 Mbit/s may err (BOUND A3).
 const SLACK_NS: i64 = 20_000;
 /// PHCs remembered.
@@ -86,9 +86,17 @@ impl Clocks {
         self.references.push_thinned(reading, REFERENCE_SPACING_NS);
     }
 
-    /// Where in raw time a reference clock's stamp was taken, knowing only that it was before `late`.
-    pub(crate) fn referenced(&self, stamp: RealTime, late: RawTime) -> Mapped {
-        self.references.map_until(stamp, late)
+    /// Where in raw time a reference clock's stamp was taken, knowing only that it was before `late` and not more than
+    /// `age_ns` before.
+    pub(crate) fn referenced(&self, stamp: RealTime, late: RawTime, age_ns: i64) -> Mapped {
+        let earliest = late.plus_ns(age_ns.saturating_neg());
+        let mapped = self.references.map_until(stamp, late);
+        match self.references.is_unset_since(earliest) {
+            None => Mapped::Unbracketed,
+            Some(false) => Mapped::Contradicted,
+            Some(true) if mapped.span().is_some_and(|span| span.early < earliest) => Mapped::Unbracketed,
+            Some(true) => mapped,
+        }
     }
 
     /// Forgets what was said of NICs.

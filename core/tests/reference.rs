@@ -52,7 +52,7 @@ fn a_segment_proves_the_time_within_its_error_whatever_its_noise() {
     assert_eq!((source.standing, source.reach), (Standing::Truechimer, 0xff));
     // One answer for each sample, but for the first ones; looked at close behind its publication.
     assert!((595..=600).contains(&source.counters.answers), "{source:?}");
-    assert!(source.delay_ns < 2 * 45 * 600 * US / 1_000, "mapped within 600 ppm of 45 ms: {} ns", source.delay_ns);
+    assert!(source.delay_ns < 2 * 60 * 600, "mapped within 600 ppm of 60 ms: {} ns", source.delay_ns);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_pulse_does_not_number_itself_for_ever() {
 #[test]
 fn a_sample_under_which_the_clock_was_set_is_dropped_and_the_next_are_not() {
     for hides_steps in [false, true] {
-        for by_ns in [-7 * S, -20 * MS, 20 * MS, 7 * S] {
+        for by_ns in [-7 * S, -150 * MS, -20 * MS, 20 * MS, 7 * S] {
             let clock = Clock { latency_ns: 200 * MS, phase_ns: 400 * MS, ..Clock::HONEST };
             let mut world = World::new(&[(shm("gps", MS), clock)], |_| ());
             world.hides_steps = hides_steps;
@@ -180,7 +180,7 @@ fn a_sample_under_which_the_clock_was_set_is_dropped_and_the_next_are_not() {
 
 #[test]
 fn a_stale_sample_proves_nothing() {
-    for (latency_ns, is_used) in [(S + 500 * MS, true), (3 * S, true), (4 * S + 500 * MS, false), (6 * S, false)] {
+    for (latency_ns, is_used) in [(S, true), (S + 500 * MS, true), (2 * S + 500 * MS, false), (6 * S, false)] {
         let mut world = World::new(&[(shm("gps", 10 * MS), Clock { latency_ns, ..Clock::HONEST })], |_| ());
         world.run(30 * S);
         let stale = discards(&world, "gps", Discard::Stale);

@@ -56,15 +56,13 @@ impl Agent {
             }
             return;
         };
-        let mapped = self.clocks.referenced(sample.at, read.user_after);
+        let mapped = self.clocks.referenced(sample.at, read.user_after, MAX_AGE_NS);
         if let (true, Mapped::Span(at)) = (is_paced, mapped) {
             association.next_poll = reference.pace.found(now, at.middle());
         }
         match mapped {
-            Mapped::Span(at) if read.user_after.ns_since(at.early) <= MAX_AGE_NS => {
-                self.sampled(read.association, &sample, uncut(at, sample.cut_ns));
-            }
-            Mapped::Span(_) | Mapped::Unbracketed => association.counters.discarded[Discard::Stale as usize] += 1,
+            Mapped::Span(at) => self.sampled(read.association, &sample, uncut(at, sample.cut_ns)),
+            Mapped::Unbracketed => association.counters.discarded[Discard::Stale as usize] += 1,
             Mapped::Contradicted => {
                 reference.contradicted += 1;
                 self.events.push(Event::StampDropped { association: read.association });

@@ -22,8 +22,8 @@ use crate::settings::{ReferenceClock, Timescale};
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime, UtcTime};
 use crate::wire::reference::{Said, Sample, parse_shm, parse_sock};
 
-/// The oldest sample that is used, ns.
-pub(crate) const MAX_AGE_NS: i64 = 4 * NS_PER_S;
+/// The oldest sample that is used, ns: whoever publishes samples does so within this (A4).
+pub(crate) const MAX_AGE_NS: i64 = 2 * NS_PER_S;
 /// The shortest wait before it is looked again, ns.
 const LEAST_WAIT_NS: i64 = 500_000;
 
