@@ -2,7 +2,8 @@
 //! kernel, which pair what the clock said with a reading of CLOCK_REALTIME.
 //!
 //! That reading is a stamp like a packet's: it is mapped to the interval of raw time in which CLOCK_REALTIME showed it
-//! ([`crate::correlation`]), or dropped. At that instant true time was what the clock said ± E, the operator's word, and
+//! ([`crate::correlation`]), or dropped; so it is if anybody set that clock within the time for which a sample may be
+//! under way. At that instant true time was what the clock said ± E, the operator's word, and
 //! that is an upper and a lower constraint. What was found at the first look is only remembered: nobody knows how old
 //! it is. From then on each sample counts once.
 //!
