@@ -10,6 +10,8 @@ mod address;
 mod clockbound;
 #[path = "config/error.rs"]
 mod error;
+#[path = "config/feed.rs"]
+mod feed;
 #[path = "config/ptp.rs"]
 mod ptp;
 #[path = "config/quantity.rs"]
@@ -36,6 +38,8 @@ pub(crate) use clockbound::ClockBoundConfig;
 use clockbound::read_clockbound;
 pub(crate) use error::ConfigError;
 use error::Document;
+pub(crate) use feed::FeedConfig;
+use feed::read_feed;
 use ptp::read_ports;
 use quantity::{DAY, H, MIN, MS, S, US, show_duration, show_frequency};
 use source::read_sources;
@@ -45,7 +49,7 @@ use table::{Entry, Table, boolean, choice, duration, frequency, integer, list, p
 pub(crate) const ROOT: &str = "";
 
 /// Every table and its keys: what else the file says is refused.
-pub(crate) const TABLES: [(&str, &[&str]); 12] = [
+pub(crate) const TABLES: [(&str, &[&str]); 13] = [
     (
         ROOT,
         &[
@@ -60,6 +64,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 12] = [
             "server",
             "leap",
             "clockbound",
+            "feed",
             "source",
             "ptp",
         ],
@@ -76,6 +81,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 12] = [
     ("server", &["enabled", "listen", "allow", "deny"]),
     ("leap", &["file"]),
     ("clockbound", &["shm0", "shm1", "directory", "realtime-slew"]),
+    ("feed", &["sock", "shm"]),
     (
         "source",
         &[
@@ -84,6 +90,9 @@ pub(crate) const TABLES: [(&str, &[&str]); 12] = [
             "pool",
             "local",
             "phc",
+            "shm",
+            "sock",
+            "pps",
             "poll-min",
             "poll-max",
             "burst",
@@ -100,6 +109,8 @@ pub(crate) const TABLES: [(&str, &[&str]); 12] = [
             "shift",
             "error",
             "timescale",
+            "access",
+            "edge",
         ],
     ),
     (
@@ -151,6 +162,8 @@ pub(crate) struct Config {
     pub(crate) stamps: StampConfig,
     /// What ClockBound's clients get.
     pub(crate) clockbound: ClockBoundConfig,
+    /// Where our estimate goes besides.
+    pub(crate) feed: FeedConfig,
 }
 
 /// Files, devices and seed of the agent.
@@ -245,6 +258,7 @@ impl Default for Config {
             virtual_clock: None,
             stamps: StampConfig::default(),
             clockbound: ClockBoundConfig::default(),
+            feed: FeedConfig::default(),
         }
     }
 }
@@ -287,6 +301,7 @@ impl Config {
         let servo = read_servo(&root.table("servo")?)?;
         let virtual_clock = read_virtual(&root, discipline, &oscillator)?;
         let is_virtual = virtual_clock.is_some();
+        let feed = read_feed(&root.table("feed")?, &sources.settings, discipline)?;
         // The disciplined clock starts as far off as the clock under it.
         let discipline =
             virtual_clock.as_ref().map_or(discipline, |clock| Discipline::Virtual { offset_ns: clock.offset_ns });
@@ -296,6 +311,7 @@ impl Config {
             stamps: read_stamps(&root.table("stamps")?)?,
             clockbound: read_clockbound(&root.table("clockbound")?, discipline, servo.max_slew)?,
             settings: Settings {
+                feed_interval_ns: feed.interval_ns(),
                 oscillator,
                 bound: read_bound(&root.table("bound")?)?,
                 max_liars: read_max_liars(&root.table("selection")?, sources.members)?,
@@ -309,6 +325,7 @@ impl Config {
                 // To a virtual clock CLOCK_MONOTONIC_RAW is true time, whatever drives it.
                 oscillator_is_stated: clock.entry("oscillator").is_some() || is_virtual,
             },
+            feed,
         })
     }
 }

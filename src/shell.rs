@@ -4,6 +4,7 @@
 mod host;
 mod journal;
 mod ptp;
+mod reference;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::ErrorKind;
@@ -21,10 +22,10 @@ use truebound_client::{Publisher, Reason, Status, VirtualClock};
 use truebound_core::Agent;
 use truebound_core::event::Event;
 use truebound_core::io::{
-    Declaration, HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Steer, Transmit,
+    AssociationId, Declaration, HostState, Input, Output, PhcId, PtpTransmit, Received, SocketId, Steer, Transmit,
 };
 use truebound_core::report::AgentReport;
-use truebound_core::settings::{Discipline, Settings};
+use truebound_core::settings::{Discipline, ReferenceClock, Settings};
 use truebound_core::time::RawTime;
 use truebound_hw::clock::HostClock;
 use truebound_hw::discipline::SystemClock;
@@ -35,10 +36,12 @@ use crate::config::{AgentConfig, ClockBoundConfig, Config, StampConfig, VirtualC
 use crate::control::{self, Request};
 use crate::discipline::{VirtualDiscipline, splitmix};
 use crate::drift::DriftFile;
+use crate::feed::Feed;
 use crate::log;
 use crate::phcs::Phcs;
 use crate::ptp_ports::PtpPorts;
 use crate::recorder::Recorder;
+use crate::references::References;
 use crate::sockets::{Sockets, Stamped};
 use crate::watch::Ready;
 use journal::Journal;
@@ -110,6 +113,8 @@ pub(crate) struct Shell {
     sockets: Sockets,
     ptp: PtpPorts,
     phcs: Phcs,
+    references: References,
+    feed: Feed,
     /// The buffers of the last batch, while nobody reads them.
     batch: Option<Batch>,
     publisher: Option<Publisher>,
@@ -127,6 +132,7 @@ pub(crate) struct Shell {
     last_cross: RawTime,
     wants_cross: bool,
     wants_phc: BTreeSet<PhcId>,
+    wants_reference: VecDeque<(AssociationId, ReferenceClock)>,
     outbox: VecDeque<Transmit>,
     ptp_outbox: VecDeque<Box<PtpTransmit>>,
     wake_at: RawTime,
@@ -177,8 +183,10 @@ impl Shell {
             host: clock.host_state(),
             clock,
             sockets,
-            ptp: PtpPorts::new(&plan.config.settings.ptp, ready_sender),
+            ptp: PtpPorts::new(&plan.config.settings.ptp, ready_sender.clone()),
             phcs: Phcs::default(),
+            references: References::new(ready_sender),
+            feed: Feed::new(&plan.config.feed),
             batch: None,
             publisher,
             clockbound: open_clockbound(plan, vm_path.as_deref())?,
@@ -189,6 +197,7 @@ impl Shell {
             last_cross: RawTime::from_ns(i64::MIN),
             wants_cross: false,
             wants_phc: BTreeSet::new(),
+            wants_reference: VecDeque::new(),
             outbox: VecDeque::new(),
             ptp_outbox: VecDeque::new(),
             wake_at: now,
@@ -236,6 +245,8 @@ impl Shell {
                 self.steer(steer);
             } else if let Some(phc) = self.wants_phc.pop_first() {
                 self.read_phc(phc);
+            } else if let Some((association, clock)) = self.wants_reference.pop_front() {
+                self.read_reference(association, &clock);
             } else if let Some(transmit) = self.outbox.pop_front() {
                 self.transmit(&transmit);
             } else if let Some(transmit) = self.ptp_outbox.pop_front() {
@@ -277,7 +288,12 @@ impl Shell {
                 Output::ReadPhc(phc) => drop(self.wants_phc.insert(phc)),
                 Output::SteerPhc(phc, steer) => self.steer_phc(phc, steer),
                 Output::Resolve { source, host, port } => self.resolve(source, host, port),
-                Output::Close(association) => self.sockets.close(SocketId::Client(association)),
+                Output::ReadReference(association, clock) => self.wants_reference.push_back((association, clock)),
+                Output::Feed(sample) => self.feed.tell(&sample),
+                Output::Close(association) => {
+                    self.sockets.close(SocketId::Client(association));
+                    self.references.close(association);
+                }
                 Output::Steer(steer) => match &mut self.discipline {
                     Some(clock) => clock.steer(now, steer),
                     None => self.steers.push_back(steer),
@@ -502,6 +518,7 @@ impl Shell {
             return Err(format!("cannot listen on {address}: {error}; the old settings stay in force"));
         }
         self.close_changed_ptp(&settings.ptp);
+        self.feed = Feed::new(&config.feed);
         self.handle_text(Input::Reconfigured(Box::new(settings)), &text);
         self.tend_ptp();
         Ok(ignored)
@@ -647,6 +664,7 @@ pub(crate) async fn run(plan: Plan) -> Result<AgentReport, StartError> {
                 let may_hold_more = match ready {
                     Ready::Ntp(id) => shell.socket_ready(id),
                     Ready::Ptp(port, channel) => shell.ptp_ready(port, channel),
+                    Ready::Reference(association) => shell.reference_ready(association),
                 };
                 if may_hold_more {
                     // Lets the runtime look at timers, signals and the other sockets.

@@ -9,7 +9,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{JoinHandle, spawn_local};
-use truebound_core::io::{PtpChannel, PtpPort, SocketId};
+use truebound_core::io::{AssociationId, PtpChannel, PtpPort, SocketId};
 
 /// Which socket is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum Ready {
     Ntp(SocketId),
     /// One of a PTP port's.
     Ptp(PtpPort, PtpChannel),
+    /// That of a reference clock.
+    Reference(AssociationId),
 }
 
 /// Rings once until somebody looks.

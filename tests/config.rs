@@ -9,13 +9,14 @@ mod refusals;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use config::{ClockBoundConfig, Config, ConfigError, ROOT, TABLES, VirtualClockConfig, VmClockChoice};
+use config::{ClockBoundConfig, Config, ConfigError, FeedConfig, ROOT, TABLES, VirtualClockConfig, VmClockChoice};
 use truebound_core::estimate::Filter;
 use truebound_core::io::PhcId;
 use truebound_core::leap::LeapTable;
 use truebound_core::settings::{
-    DelayMechanism, Discipline, LeapPolicy, Oscillator, Prefix, PtpRole, PtpSettings, PtpTransport, RivalPolicy,
-    ServerSettings, Settings, SourceKind, SourceSettings, StepPolicy, Timescale,
+    DelayMechanism, Discipline, LeapPolicy, Oscillator, PpsEdge, Prefix, PtpRole, PtpSettings, PtpTransport,
+    ReferenceClock, RivalPolicy, ServerSettings, Settings, SockAccess, SourceKind, SourceSettings, StepPolicy,
+    Timescale,
 };
 use truebound_core::smear::Smear;
 use truebound_core::units::FreqError;
@@ -57,6 +58,10 @@ fn an_empty_file_is_the_default() {
     let built_in = LeapTable::default();
     assert!(default.settings.leap.expiry() >= built_in.expiry());
     assert_eq!(Settings { leap: built_in, ..default.settings }, Settings::default());
+}
+
+fn clock(clock: ReferenceClock, error_ns: i64) -> SourceKind {
+    SourceKind::Reference { clock, error_ns, timescale: Timescale::Utc }
 }
 
 /// The example file without the `#` of its `#key = value` lines and headers, cut up.
@@ -108,16 +113,19 @@ fn the_example_file_states_the_defaults() {
         SourceKind::Server { host: "time.example.net".into(), port: 123 },
         SourceKind::Pool { host: "pool.example.net".into(), port: 123, count: 4 },
         SourceKind::Phc { phc: PhcId(0), error_ns: None, timescale: Timescale::Tai },
+        clock(ReferenceClock::Shm { unit: 2 }, 1_000_000),
+        clock(ReferenceClock::Sock { path: "/run/truebound/gps.sock".into(), access: SockAccess::Owner }, 1_000_000),
+        clock(ReferenceClock::Pps { device: "/dev/pps0".into(), edge: PpsEdge::Assert }, 10_000),
         SourceKind::Local { shift_ns: 0, error_ns: 1_000 },
     ];
-    let names = ["time.example.net", "pool.example.net", "phc0", "local"];
+    let names = ["time.example.net", "pool.example.net", "phc0", "shm2", "sock", "pps0", "local"];
     let mut expected: Vec<_> =
         names.into_iter().zip(kinds).map(|(name, kind)| SourceSettings::new(name, kind)).collect();
-    expected[2].poll_min_ns = Some(1_000_000_000);
+    expected[2..6].iter_mut().for_each(|local| local.poll_min_ns = Some(1_000_000_000));
     // The root of an isolated network is the only source.
-    let (others, root) = sources.split_at(3);
-    assert_eq!(accepted(&others.concat()).settings.sources, expected[..3]);
-    assert_eq!(accepted(&root.concat()).settings.sources, expected[3..]);
+    let (others, root) = sources.split_at(6);
+    assert_eq!(accepted(&others.concat()).settings.sources, expected[..6]);
+    assert_eq!(accepted(&root.concat()).settings.sources, expected[6..]);
 
     let of_port = accepted(&port).settings;
     assert_eq!(of_port.ptp, [PtpSettings::new("eth0")]);
@@ -303,6 +311,27 @@ fn whoever_steers_the_clock_need_not_be_told_how_fast_it_is_slewed() {
     assert!(config.clockbound.realtime_slew.is_some_and(|slew| (slew.as_ppm() - 400.0).abs() < 1e-9));
     let table = "clock.discipline = \"system\"\n[virtual]\n";
     assert!(refused(table).message().contains("without a virtual clock"));
+}
+
+#[test]
+fn reference_clocks_and_feeds_reach_their_settings() {
+    let config = accepted(
+        "[[source]]\nshm = 255\nname = \"gps\"\nerror = \"2ms\"\ntimescale = \"tai\"\npoll-min = \"4s\"\ntrust = true\n\
+         [[source]]\nsock = \"/x\"\nerror = \"1ns\"\naccess = \"all\"\ngroup = \"g\"\n\
+         [[source]]\npps = \"/dev/gps/pps1\"\nerror = \"499.999999ms\"\nedge = \"clear\"\n\
+         [feed]\nshm = 0\nsock = \"/run/chrony/tb.sock\"\n",
+    );
+    let [gps, sock, pps] = &config.settings.sources[..] else { panic!("three sources") };
+    let shm = ReferenceClock::Shm { unit: 255 };
+    assert_eq!(gps.kind, SourceKind::Reference { clock: shm, error_ns: 2_000_000, timescale: Timescale::Tai });
+    assert_eq!((gps.name.as_str(), gps.poll_min_ns, gps.trust), ("gps", Some(4_000_000_000), true));
+    assert_eq!(sock.kind, clock(ReferenceClock::Sock { path: "/x".into(), access: SockAccess::All }, 1));
+    assert_eq!(sock.group.as_deref(), Some("g"));
+    let device = ReferenceClock::Pps { device: "/dev/gps/pps1".into(), edge: PpsEdge::Clear };
+    assert_eq!((pps.kind.clone(), pps.name.as_str()), (clock(device, 499_999_999), "pps1"));
+    assert_eq!(config.feed, FeedConfig { sock: Some("/run/chrony/tb.sock".into()), shm: Some(0) });
+    assert_eq!(config.settings.feed_interval_ns, Some(1_000_000_000));
+    assert_eq!(accepted("").settings.feed_interval_ns, None);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod ptp;
 mod queries;
+mod reference;
 mod steering;
 
 use core::net::{IpAddr, SocketAddr};
@@ -67,6 +68,8 @@ pub struct Agent {
     next_publication: RawTime,
     /// [`Settings::digest`] of the settings in force: it costs more than a publication.
     assumptions: u64,
+    /// Another daemon of this host, that is told our estimate.
+    feed: reference::Feed,
     /// Exchanges are kept for [`Agent::take_exchanges`].
     is_tapped: bool,
 }
@@ -107,6 +110,7 @@ impl Agent {
             status: (Status::Starting, Reason::NoAnswerYet),
             next_publication: now.plus_ns(settings.bound.publish_interval_ns),
             assumptions: 0,
+            feed: reference::Feed::beginning(now, settings.feed_interval_ns),
             is_tapped: false,
         };
         agent.settings_changed();
@@ -129,6 +133,7 @@ impl Agent {
             Input::Unsent { token } => self.unsent(token),
             Input::CrossStamped(reading) => self.cross_stamped(reading),
             Input::PhcCrossed(reading) => self.phc_crossed(&reading),
+            Input::Reference(read) => self.referenced(&read),
             Input::Link { port, link } => self.link_changed(port, link),
             Input::PtpReceived(received) => self.ptp_received(&received),
             Input::Host(host) => self.host_changed(host),
@@ -156,7 +161,7 @@ impl Agent {
         let polls = self.associations.iter().filter(|a| !a.is_forbidden).map(|a| a.next_poll);
         let names = self.names.iter().filter_map(|lookup| lookup.at);
         let ports = self.engine.next_deadline().into_iter().chain(self.ports.next_deadline());
-        let others = self.next_steering().into_iter().chain([self.next_publication]);
+        let others = self.next_steering().into_iter().chain([self.next_publication, self.feed.next]);
         polls.chain(names).chain(ports).chain(others).min().unwrap_or(RawTime::MAX)
     }
 
@@ -168,6 +173,7 @@ impl Agent {
         }
         self.run_ports();
         self.end_slew();
+        self.run_feed();
         self.flush_events();
     }
 
@@ -201,8 +207,15 @@ impl Agent {
                 let phc = PhcSource::new(*phc, *error_ns, *timescale);
                 self.adopt(index, |now, id, line, _| Association::phc(now, id, index, phc, line));
             }
+            SourceKind::Reference { clock, error_ns, timescale } if present == 0 => {
+                let told = (clock.clone(), *error_ns, *timescale);
+                self.adopt(index, |now, id, line, _| Association::reference(now, id, index, told, line));
+            }
             // A PTP port's master introduces itself.
-            SourceKind::Pool { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => {}
+            SourceKind::Pool { .. }
+            | SourceKind::Ptp { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::Reference { .. } => {}
         }
     }
 
@@ -253,7 +266,10 @@ impl Agent {
         let wanted = match line.kind {
             SourceKind::Pool { count, .. } => usize::from(count),
             SourceKind::Server { .. } => 1,
-            SourceKind::Local { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => 0,
+            SourceKind::Local { .. }
+            | SourceKind::Ptp { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::Reference { .. } => 0,
         };
         let name = line.name.clone();
         let (now, reachable_for) = (self.now, |a: &Association| a.last_answer.is_none() || !a.is_reachable(self.now));
@@ -307,7 +323,13 @@ impl Agent {
         match self.settings.sources.get(source as usize).map(|line| &line.kind) {
             Some(SourceKind::Server { host, .. }) => host.parse::<IpAddr>().is_err(),
             Some(SourceKind::Pool { .. }) => true,
-            Some(SourceKind::Local { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. }) | None => false,
+            Some(
+                SourceKind::Local { .. }
+                | SourceKind::Ptp { .. }
+                | SourceKind::Phc { .. }
+                | SourceKind::Reference { .. },
+            )
+            | None => false,
         }
     }
 
@@ -328,6 +350,9 @@ impl Agent {
             Peer::Phc(source) => {
                 source.ask();
                 self.outputs.push_back(Output::ReadPhc(source.phc));
+            }
+            Peer::Reference(reference) => {
+                self.outputs.push_back(Output::ReadReference(association.id, reference.clock.clone()));
             }
             Peer::Ptp(_) => {}
         }
@@ -567,6 +592,7 @@ impl Agent {
             self.synthesis.broken = Some(Broken::Disrupted(Reason::NewEpoch));
             self.publish();
         }
+        self.feed = reference::Feed::beginning(self.now, self.settings.feed_interval_ns);
         self.outputs.push_back(Output::ReadCross);
         self.synthesise();
     }
@@ -748,6 +774,7 @@ fn identifier_of(association: &Association) -> [u8; 4] {
         Peer::Ntp { address, .. } => reference_id_of(*address),
         Peer::Ptp(master) => master.identity.folded(),
         Peer::Phc(_) => *b"PHC\0",
+        Peer::Reference(reference) => reference.name(),
     }
 }
 

@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 
 use crate::correlation::{Correlation, Mapped, Margins};
-use crate::io::{HardwareStamp, PhcId, PhcReading};
+use crate::io::{CrossReading, HardwareStamp, PhcId, PhcReading};
 use crate::phc::{Phc, PhcRelation};
 use crate::stamps::Stamps;
 use crate::time::{RawSpan, RawTime, RealTime};
 
+/// Readings of CLOCK_REALTIME this far apart are kept for stamps of reference clocks, ns: the last seconds of them, however
+/// often packets have that clock read.
+const REFERENCE_SPACING_NS: i64 = 125_000_000;
 /// How far a NIC's stamp may be on the wrong side of the kernel's: twice what a NIC at 100 Mbit/s may err (BOUND A3).
 const SLACK_NS: i64 = 20_000;
 /// PHCs remembered.
@@ -61,13 +64,51 @@ pub(crate) struct Placed {
 #[derive(Clone, Debug)]
 pub(crate) struct Clocks {
     pub(crate) real: Correlation<RealTime>,
+    /// The same for reference clocks, whose stamps may be seconds old.
+    references: Correlation<RealTime>,
     phcs: BTreeMap<PhcId, Phc>,
     calibrations: BTreeMap<PhcId, Calibration>,
 }
 
 impl Clocks {
     pub(crate) fn new() -> Self {
-        Clocks { real: Correlation::new(Margins::REALTIME), phcs: BTreeMap::new(), calibrations: BTreeMap::new() }
+        Clocks {
+            real: Correlation::new(Margins::REALTIME),
+            references: Correlation::new(Margins::REALTIME),
+            phcs: BTreeMap::new(),
+            calibrations: BTreeMap::new(),
+        }
+    }
+
+    /// How fast CLOCK_REALTIME may run is this from now on.
+    pub(crate) fn limit_real(&mut self, margins: Margins) {
+        self.real.limit(margins);
+        self.references.limit(margins);
+    }
+
+    /// We set CLOCK_REALTIME: no reading before that tells of a stamp after it.
+    pub(crate) fn forget_real(&mut self) {
+        self.real.clear();
+        self.references.clear();
+    }
+
+    /// CLOCK_REALTIME was read.
+    pub(crate) fn real_read(&mut self, reading: CrossReading) {
+        self.real.push(reading);
+        self.references.push_thinned(reading, REFERENCE_SPACING_NS);
+    }
+
+    /// Where in raw time a reference clock's stamp was taken, knowing only that it was before `late` and not more than
+    /// `age_ns` before.
+    pub(crate) fn referenced(&self, stamp: RealTime, late: RawTime, age_ns: i64) -> Mapped {
+        let earliest = late.plus_ns(age_ns.saturating_neg());
+        let mapped = self.references.map_until(stamp, late);
+        match self.references.is_unset_since(earliest) {
+            None => Mapped::Unbracketed,
+            Some(false) => Mapped::Contradicted,
+            Some(true) if mapped.span().is_some_and(|span| span.early < earliest) => Mapped::Unbracketed,
+            Some(true) => mapped,
+        }
     }
 
     /// Forgets what was said of NICs.
@@ -89,6 +130,7 @@ impl Clocks {
     /// Raw time is another clock now.
     pub(crate) fn clear(&mut self) {
         self.real.clear();
+        self.references.clear();
         self.phcs.clear();
     }
 
@@ -177,7 +219,7 @@ fn is_in_order(way: Way, kernel: RawSpan, nic: RawSpan) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::{CrossReading, KernelRate};
+    use crate::io::KernelRate;
     use crate::time::PhcTime;
 
     /// Readings of REALTIME (raw + 1 s) and of PHC 0 (raw + 2 s), every 100 µs of raw time from 0 to 1 ms.

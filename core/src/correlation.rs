@@ -99,6 +99,24 @@ impl<T: StampTime> Correlation<T> {
         self.readings.push_back(reading);
     }
 
+    /// The same for stamps that are seconds old, whoever reads the clock how often: of readings within `spacing_ns` only
+    /// the first and the last are kept. The last tells what they all tell of settings and rates.
+    pub(crate) fn push_thinned(&mut self, mut reading: CrossReading<T>, spacing_ns: i64) {
+        let last_but_one =
+            self.readings.len().checked_sub(2).and_then(|at| self.readings.get(at)).map(|one| one.before);
+        if let Some((last_but_one, other)) = last_but_one.zip(self.readings.back_mut())
+            && reading.before.ns_since(last_but_one) < spacing_ns
+        {
+            reading.was_set |= other.was_set;
+            if other.rate != reading.rate {
+                reading.rate = KernelRate::Unknown;
+            }
+            *other = reading;
+            return;
+        }
+        self.push(reading);
+    }
+
     /// When the last reading ended that was over before `at`.
     pub(crate) fn last_before(&self, at: RawTime) -> Option<RawTime> {
         self.readings.iter().rev().map(|reading| reading.after).find(|&after| after <= at)
@@ -140,6 +158,31 @@ impl<T: StampTime> Correlation<T> {
             Some(reading) => self.map(stamp, RawSpan { early: reading.before, late }),
             None => Mapped::Unbracketed,
         }
+    }
+
+    /// Did nobody set the clock, as far as readings tell, from `since` on? `None` if they do not reach back so far.
+    ///
+    /// A stamp of a clock that was set back may be shown by it once more, so that even readings on both sides of the
+    /// second time are no help: who knows no early end of a stamp has to ask this first.
+    pub(crate) fn is_unset_since(&self, since: RawTime) -> Option<bool> {
+        let mut later: Option<&CrossReading<T>> = None;
+        for reading in self.readings.iter().rev() {
+            if later.is_some_and(|later| later.was_set || !self.agree(reading, later)) {
+                return Some(false);
+            }
+            if reading.after <= since {
+                return Some(true);
+            }
+            later = Some(reading);
+        }
+        None
+    }
+
+    /// Can the clock have run from one reading to the next?
+    fn agree(&self, one: &CrossReading<T>, next: &CrossReading<T>) -> bool {
+        let rates = rates_in_force([one, next].into_iter(), self.margins);
+        let shown = RawSpan { early: next.before, late: next.after };
+        by_reading(one, next.real, rates).intersect(shown).is_some()
     }
 
     /// The last readings that ended before `user`, and the first that began after it. Stamps are young: it looks from
@@ -244,6 +287,48 @@ mod tests {
         after.was_set = true;
         let correlation = correlation(&[reading(0, 5_000_000, STEADY), after]);
         assert_eq!(correlation.map(RealTime::from_ns(5_100_000), span(1_000, 290_000)), Mapped::Contradicted);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_shows_an_old_stamp_once_more_and_the_readings_before_tell() {
+        const MS: i64 = 1_000_000;
+        // Set back by 400 ms at 100 ms; read every 50 ms, which is told with the readings at 100 and 150 ms, or not.
+        for is_told in [true, false] {
+            let at = |raw: i64| CrossReading {
+                was_set: is_told && (raw == 100 * MS || raw == 150 * MS),
+                ..reading(raw, raw - if raw < 100 * MS { 0 } else { 400 * MS }, STEADY)
+            };
+            let mut correlation = correlation(&[]);
+            (0..=500).step_by(50).for_each(|ms| correlation.push(at(ms * MS)));
+            correlation.push(at(600 * MS));
+            // Stamped at 75 ms, found at 550 ms: 475 ms after the start the clock shows the same.
+            let (stamp, late) = (RealTime::from_ns(75 * MS), RawTime::from_ns(550 * MS));
+            let Mapped::Span(wrong) = correlation.map_until(stamp, late) else { panic!("readings agree around it") };
+            assert!(wrong.early > RawTime::from_ns(400 * MS), "{wrong:?}");
+            let is_unset = |raw: i64| correlation.is_unset_since(RawTime::from_ns(raw));
+            assert_eq!(is_unset(75 * MS), Some(false), "told: {is_told}");
+            // From the second reading that tells it on, nothing happened.
+            assert_eq!(is_unset(160 * MS), Some(true), "told: {is_told}");
+        }
+    }
+
+    #[test]
+    fn thinned_readings_tell_what_they_all_told() {
+        let other = KernelRate::Steady { ppb: 1 };
+        let mut thinned = Correlation::new(Margins::REALTIME);
+        for (raw, rate, was_set) in
+            [(0, STEADY, false), (100, other, true), (200, STEADY, false), (2_000, STEADY, false)]
+        {
+            thinned.push_thinned(CrossReading { was_set, ..reading(raw, raw, rate) }, 1_000);
+        }
+        let kept: Vec<(i64, KernelRate, bool)> =
+            thinned.readings.iter().map(|r| (r.real.as_ns(), r.rate, r.was_set)).collect();
+        // The one at 200 stands for that at 100 too.
+        assert_eq!(kept, [(0, STEADY, false), (200, KernelRate::Unknown, true), (2_000, STEADY, false)]);
+        assert_eq!(thinned.is_unset_since(RawTime::from_ns(-21)), Some(false));
+        assert_eq!(thinned.is_unset_since(RawTime::from_ns(220)), Some(true));
+        let unread = correlation(&[reading(0, 0, STEADY)]).is_unset_since(RawTime::from_ns(-21));
+        assert_eq!(unread, None, "nobody read it then");
     }
 
     #[test]

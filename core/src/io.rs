@@ -7,7 +7,7 @@ use truebound_client::host::{Foretold, VmMark};
 use truebound_client::page::Publication;
 
 use crate::event::Event;
-use crate::settings::{Settings, SourceSettings};
+use crate::settings::{ReferenceClock, Settings, SourceSettings};
 use crate::time::{PhcTime, RawTime, RealTime};
 use crate::units::FreqError;
 
@@ -171,6 +171,48 @@ pub struct Received<'a> {
     pub user_after: RawTime,
 }
 
+/// Somebody looked at a reference clock. CLOCK_REALTIME, in which it stamps, was read again before this is told.
+#[derive(Clone, Copy, Debug)]
+pub struct ReferenceRead<'a> {
+    /// Whose.
+    pub association: AssociationId,
+    /// Raw time read after it: what it shows was stamped before.
+    pub user_after: RawTime,
+    /// What was found.
+    pub found: Found<'a>,
+}
+
+/// What was found of a reference clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// A shared memory segment as it stands, copied while nobody wrote.
+    Segment(&'a [u8]),
+    /// A datagram.
+    Datagram(&'a [u8]),
+    /// The last pulse.
+    Pulse {
+        /// Its number.
+        sequence: u32,
+        /// When it came.
+        at: RealTime,
+    },
+    /// Whenever the segment was copied somebody wrote.
+    Torn,
+    /// There is no such segment, socket or device, or it may not be used.
+    Absent,
+}
+
+/// What another daemon of this host is told: how far CLOCK_REALTIME was off when it showed `at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedSample {
+    /// CLOCK_REALTIME.
+    pub at: RealTime,
+    /// Our estimate of UTC less `at`, ns.
+    pub ahead_ns: i64,
+    /// A leap second within a day: 0 none, 1 inserted, 2 left out.
+    pub leap: u8,
+}
+
 /// Something happens to the agent.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -198,6 +240,8 @@ pub enum Input<'a> {
     CrossStamped(CrossReading),
     /// A PHC was read against raw time.
     PhcCrossed(PhcReading),
+    /// A reference clock was looked at, or spoke.
+    Reference(ReferenceRead<'a>),
     /// A PTP port's sockets are open, or are not (any more).
     Link {
         /// Which.
@@ -381,6 +425,11 @@ pub enum Output {
     ReadPhc(PhcId),
     /// Steer a PHC (`phc = "steer"`).
     SteerPhc(PhcId, Steer),
+    /// Look at a reference clock, read CLOCK_REALTIME against raw time, then say what was found. A socket is opened if
+    /// it is not open, and speaks by itself.
+    ReadReference(AssociationId, ReferenceClock),
+    /// Tell another daemon of this host.
+    Feed(FeedSample),
     /// Look up a name.
     Resolve {
         /// Index of the source in the settings.
@@ -390,7 +439,7 @@ pub enum Output {
         /// The port to put into the addresses.
         port: u16,
     },
-    /// Close the association's socket.
+    /// Close the association's socket, segment or device.
     Close(AssociationId),
     /// Steer the disciplined clock. If it is the system's, read it before and after, with [`Input::Steered`] between.
     Steer(Steer),

@@ -10,8 +10,8 @@ use truebound_client::bound::Bound;
 use truebound_client::host::{Foretold, VmMark};
 
 use crate::io::{
-    AssociationId, Control, CrossReading, Drift, HardwareStamp, HostState, Input, KernelRate, Output, PhcId,
-    PhcReading, PtpChannel, PtpLink, PtpPort, PtpReceived, Received, SocketId, Steer, TxToken,
+    AssociationId, Control, CrossReading, Drift, Found, HardwareStamp, HostState, Input, KernelRate, Output, PhcId,
+    PhcReading, PtpChannel, PtpLink, PtpPort, PtpReceived, Received, ReferenceRead, SocketId, Steer, TxToken,
 };
 use crate::settings::{FNV_OFFSET, fnv1a};
 use crate::time::{PhcTime, RawTime, RealTime};
@@ -82,6 +82,15 @@ pub enum OwnedInput {
     },
     /// [`Input::PhcCrossed`].
     PhcCrossed(PhcReading),
+    /// [`Input::Reference`].
+    Reference {
+        /// Whose.
+        association: AssociationId,
+        /// Raw time after it was looked at.
+        user_after: RawTime,
+        /// What was found.
+        found: OwnedFound,
+    },
     /// [`Input::Link`].
     Link(PtpPort, Option<PtpLink>),
     /// [`Input::Sent`].
@@ -108,6 +117,33 @@ pub enum OwnedInput {
     RemoveSource(String),
     /// [`Input::Wakeup`].
     Wakeup,
+}
+
+/// [`Found`] without borrows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnedFound {
+    /// [`Found::Segment`].
+    Segment(Vec<u8>),
+    /// [`Found::Datagram`].
+    Datagram(Vec<u8>),
+    /// [`Found::Pulse`].
+    Pulse(u32, RealTime),
+    /// [`Found::Torn`].
+    Torn,
+    /// [`Found::Absent`].
+    Absent,
+}
+
+impl OwnedFound {
+    fn as_found(&self) -> Found<'_> {
+        match self {
+            OwnedFound::Segment(bytes) => Found::Segment(bytes),
+            OwnedFound::Datagram(bytes) => Found::Datagram(bytes),
+            OwnedFound::Pulse(sequence, at) => Found::Pulse { sequence: *sequence, at: *at },
+            OwnedFound::Torn => Found::Torn,
+            OwnedFound::Absent => Found::Absent,
+        }
+    }
 }
 
 impl OwnedInput {
@@ -137,6 +173,11 @@ impl OwnedInput {
                 })
             }
             OwnedInput::PhcCrossed(reading) => Input::PhcCrossed(*reading),
+            OwnedInput::Reference { association, user_after, found } => Input::Reference(ReferenceRead {
+                association: *association,
+                user_after: *user_after,
+                found: found.as_found(),
+            }),
             OwnedInput::Link(port, link) => Input::Link { port: *port, link: *link },
             OwnedInput::Sent(token, user_before, user_after, kernel, hardware) => Input::Sent {
                 token: *token,
@@ -234,6 +275,12 @@ impl Writer {
             Input::PhcCrossed(reading) => {
                 self.head(15, now);
                 self.phc_reading(reading);
+            }
+            Input::Reference(read) => {
+                self.head(17, now);
+                self.u64(u64::from(read.association.0));
+                self.time(read.user_after);
+                self.found(&read.found);
             }
             Input::Link { port, link } => {
                 self.head(16, now);
@@ -396,6 +443,22 @@ impl Writer {
         self.cross(reading, reading.real.as_ns());
     }
 
+    fn found(&mut self, found: &Found<'_>) {
+        let (kind, bytes) = match *found {
+            Found::Segment(bytes) => (0, Some(bytes)),
+            Found::Datagram(bytes) => (1, Some(bytes)),
+            Found::Pulse { .. } => (2, None),
+            Found::Torn => (3, None),
+            Found::Absent => (4, None),
+        };
+        self.bytes.push(kind);
+        bytes.into_iter().for_each(|bytes| self.blob(bytes));
+        if let Found::Pulse { sequence, at } = *found {
+            self.u64(u64::from(sequence));
+            self.i64(at.as_ns());
+        }
+    }
+
     fn phc_reading(&mut self, PhcReading { phc, cross, max_adj_ppb, stated_error_ns }: &PhcReading) {
         self.u64(u64::from(phc.0));
         self.cross(cross, cross.real.as_ns());
@@ -504,6 +567,11 @@ impl<'a> Reader<'a> {
             },
             15 => OwnedInput::PhcCrossed(self.phc_reading()?),
             16 => OwnedInput::Link(self.port()?, self.link()?),
+            17 => OwnedInput::Reference {
+                association: AssociationId(u32::try_from(self.u64()?).ok()?),
+                user_after: self.time()?,
+                found: self.found()?,
+            },
             20 => OwnedInput::Drift(Drift {
                 omega: FreqError::from_rate(self.i64()?),
                 sigma: FreqError::from_rate(self.i64()?),
@@ -618,6 +686,17 @@ impl<'a> Reader<'a> {
         Some(Some(PtpLink { identity, phc: (is_some == 1).then_some(phc) }))
     }
 
+    fn found(&mut self) -> Option<OwnedFound> {
+        Some(match self.array()? {
+            [0] => OwnedFound::Segment(self.blob()?.to_vec()),
+            [1] => OwnedFound::Datagram(self.blob()?.to_vec()),
+            [2] => OwnedFound::Pulse(u32::try_from(self.u64()?).ok()?, RealTime::from_ns(self.i64()?)),
+            [3] => OwnedFound::Torn,
+            [4] => OwnedFound::Absent,
+            _ => return None,
+        })
+    }
+
     fn phc_reading(&mut self) -> Option<PhcReading> {
         let (phc, cross, max_adj_ppb) = (self.phc()?, self.cross(PhcTime::from_ns)?, self.i64()?);
         let ([is_some], error_ns) = (self.array()?, self.i64()?);
@@ -688,6 +767,23 @@ mod tests {
                 max_adj_ppb: 999_999_881,
                 stated_error_ns: Some(40),
             }),
+            OwnedInput::Reference {
+                association: AssociationId(8),
+                user_after: at(97),
+                found: OwnedFound::Segment(vec![7; 96]),
+            },
+            OwnedInput::Reference {
+                association: AssociationId(9),
+                user_after: at(96),
+                found: OwnedFound::Datagram(vec![8, 9]),
+            },
+            OwnedInput::Reference {
+                association: AssociationId(10),
+                user_after: at(95),
+                found: OwnedFound::Pulse(u32::MAX, RealTime::from_ns(-7)),
+            },
+            OwnedInput::Reference { association: AssociationId(11), user_after: at(94), found: OwnedFound::Torn },
+            OwnedInput::Reference { association: AssociationId(12), user_after: at(93), found: OwnedFound::Absent },
             OwnedInput::Link(PtpPort(0), Some(PtpLink { identity: [9; 8], phc: Some(PhcId(0)) })),
             OwnedInput::Link(PtpPort(1), None),
             OwnedInput::Sent(TxToken(1 << 63), at(1), at(2), None, None),

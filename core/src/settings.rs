@@ -34,6 +34,8 @@ pub struct Settings {
     pub stamp_error_ns: i64,
     /// The operator stated the oscillator: what he says holds for whatever clocksource the kernel uses (A2).
     pub oscillator_is_stated: bool,
+    /// How often another daemon of this host is told our estimate, ns; `None`: nobody is.
+    pub feed_interval_ns: Option<i64>,
 }
 
 impl Settings {
@@ -209,6 +211,15 @@ pub enum SourceKind {
         /// What it counts.
         timescale: Timescale,
     },
+    /// A reference clock that another program of this host reads, or the kernel.
+    Reference {
+        /// Where its samples are found.
+        clock: ReferenceClock,
+        /// How wrong they may be, by the operator's word, ns.
+        error_ns: i64,
+        /// What they count. Of a pulse this says nothing: seconds begin together in both.
+        timescale: Timescale,
+    },
     /// This host is the root of an isolated network: true time is *defined* as its CLOCK_REALTIME when the agent
     /// starts, and as raw time from then on. Not beside other sources.
     Local {
@@ -219,7 +230,65 @@ pub enum SourceKind {
     },
 }
 
-/// What a clock of PTP counts.
+/// Where the samples of a reference clock are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReferenceClock {
+    /// A shared memory segment of ntpd's driver 28.
+    Shm {
+        /// N: its key is 0x4e545030 + N.
+        unit: u8,
+    },
+    /// A datagram socket that we create, to which chrony's SOCK samples are sent.
+    Sock {
+        /// Its path.
+        path: String,
+        /// Who may send.
+        access: SockAccess,
+    },
+    /// A pulse each second, stamped by the kernel.
+    Pps {
+        /// Its device.
+        device: String,
+        /// Which of its edges marks the second.
+        edge: PpsEdge,
+    },
+}
+
+impl ReferenceClock {
+    /// Where its samples are found, in a word.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            ReferenceClock::Shm { unit } => format!("shm{unit}"),
+            ReferenceClock::Sock { path, .. } => path.clone(),
+            ReferenceClock::Pps { device, .. } => device.clone(),
+        }
+    }
+}
+
+/// Who may send to a socket of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SockAccess {
+    /// We, and root.
+    #[default]
+    Owner,
+    /// Our group too.
+    Group,
+    /// Everybody on this host.
+    All,
+}
+
+/// An edge of a pulse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PpsEdge {
+    /// The signal is asserted.
+    #[default]
+    Assert,
+    /// It is cleared.
+    Clear,
+}
+
+/// What a clock counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timescale {
     /// TAI, as IEEE 1588 has it. A grandmaster that announces an arbitrary timescale is not used.

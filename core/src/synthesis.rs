@@ -261,6 +261,32 @@ impl Synthesis {
         self.epoch != epoch_before
     }
 
+    /// What the sources that say which second it is allow at `now`, by the same vote: the others may not number themselves.
+    /// As many of them may lie as of all together.
+    pub(crate) fn without_pulses(&mut self, world: &mut World<'_>) -> Option<Region> {
+        self.roster.refresh(world);
+        let (limits, memory_ns) = (self.limits(world.settings), world.settings.bound.memory_ns);
+        let mut voters = vec![Voter::default(); self.roster.groups];
+        self.roster.missing.iter().for_each(|&group| voters[group].is_present = true);
+        let mut all: BTreeSet<usize> = self.roster.missing.iter().copied().collect();
+        for (association, member) in world.associations.iter_mut().zip(&self.roster.members) {
+            let mut group = member.silent;
+            let may_number = !member.follows_us && !association.is_pulse() && !association.is_proving_itself();
+            if may_number && let Verdict::Region(region) = association.verdict(world.now, &limits, memory_ns) {
+                group = member.voice;
+                voters[group].hears(region);
+            }
+            all.insert(group);
+            voters[group].is_present |= !association.is_pulse();
+        }
+        let groups = voters.iter().filter(|voter| voter.is_present).count();
+        let regions: Vec<Region> = voters.iter().filter_map(|voter| voter.region).collect();
+        match vote(&regions, groups, max_liars(world.settings, all.len())) {
+            Vote::Region(region) => Some(region),
+            Vote::Unbounded | Vote::Empty => None,
+        }
+    }
+
     fn update_asserted(&mut self, world: &mut World<'_>) {
         let round = Round {
             now: world.now,
@@ -321,8 +347,7 @@ impl Synthesis {
         let groups = voters.iter().filter(|voter| voter.is_present).count();
         self.findings.groups = groups;
         self.findings.live_groups = voters.iter().filter(|voter| voter.is_live).count();
-        self.findings.max_liars =
-            world.settings.max_liars.map_or(groups.saturating_sub(1) / 2, |f| f as usize).min(groups.saturating_sub(1));
+        self.findings.max_liars = max_liars(world.settings, groups);
         if contradicted > 0 && self.judge_contradictions(world, by_ns_max) {
             voters.iter_mut().for_each(|voter| voter.region = None);
         } else if trust_broke {
@@ -601,6 +626,11 @@ impl Synthesis {
     pub(crate) fn growth_per_s_ns(&self) -> i64 {
         self.previous.as_ref().map_or(0, growth_per_s_ns)
     }
+}
+
+/// f of so many groups.
+fn max_liars(settings: &Settings, groups: usize) -> usize {
+    settings.max_liars.map_or(groups.saturating_sub(1) / 2, |f| f as usize).min(groups.saturating_sub(1))
 }
 
 fn is_trusted(association: &Association, settings: &Settings) -> bool {

@@ -140,7 +140,7 @@ fn microseconds_up(ns: i64) -> i64 {
 mod tests {
     use super::*;
 
-    const PPM: f64 = (1_u64 << RATE_BITS) as f64 / 1e6;
+    const PPM: f64 = 1_099_511.627_776; // 2⁴⁰ / 10⁶
 
     #[expect(clippy::cast_possible_truncation, reason = "small numbers")]
     fn of_ppm(ppm: f64) -> (i64, i64) {

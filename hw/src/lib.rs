@@ -8,6 +8,7 @@
 //! * [`ptp_socket::PtpSocket`] does the same for PTP messages, over UDP or Ethernet;
 //! * [`nic::Interface`] tells what an interface is and can do, [`hwtstamp::HardwareStamps`] makes its NIC stamp packets;
 //! * [`phc::Phc`] reads and steers a PTP hardware clock; [`vmclock`] reads what a hypervisor states of its own;
+//! * [`reference`] looks at reference clocks that other programs read, and feeds such programs in the same ways;
 //! * [`clockbound`] writes the segments that ClockBound's clients read, one of them by the CPU's [`counter`].
 //!
 //! Nothing here is mandatory for the kernel to offer. What it lacks (stamps, a watch for clock steps, CLOCK_BOOTTIME)
@@ -29,6 +30,7 @@ pub mod hwtstamp;
 pub mod nic;
 pub mod phc;
 pub mod ptp_socket;
+pub mod reference;
 pub mod socket;
 mod sys;
 pub mod vmclock;

@@ -6,6 +6,7 @@
 pub(crate) mod counter;
 pub(crate) mod device;
 pub(crate) mod segment;
+pub(crate) mod shm;
 
 use std::io;
 use std::mem;

@@ -2,7 +2,7 @@
 
 use truebound_core::estimate::Filter;
 use truebound_core::io::PhcId;
-use truebound_core::settings::{SourceKind, SourceSettings, Timescale};
+use truebound_core::settings::{PpsEdge, ReferenceClock, SockAccess, SourceKind, SourceSettings, Timescale};
 use truebound_core::smear::Smear;
 
 use super::address::host_and_port;
@@ -18,6 +18,13 @@ const SMEARS: [(&str, Smear); 2] = [("none", Smear::None), ("noon-to-noon", Smea
 
 /// The words for [`Timescale`].
 pub(crate) const TIMESCALES: [(&str, Timescale); 2] = [("tai", Timescale::Tai), ("utc", Timescale::Utc)];
+
+/// The words for [`SockAccess`].
+const ACCESSES: [(&str, SockAccess); 3] =
+    [("owner", SockAccess::Owner), ("group", SockAccess::Group), ("all", SockAccess::All)];
+
+/// The words for [`PpsEdge`].
+const EDGES: [(&str, PpsEdge); 2] = [("assert", PpsEdge::Assert), ("clear", PpsEdge::Clear)];
 
 /// The sources, in the order of the file, and what the tables after them have to agree with.
 #[derive(Default)]
@@ -37,6 +44,10 @@ impl Sources {
             let why = format!("the source of line {} is also named `{}`", self.name_lines[first], source.name);
             return Err(named_by.error(why, "give one of them another name = \"...\""));
         }
+        if let Some(first) = self.settings.iter().position(|other| is_same_clock(other, &source)) {
+            let why = format!("the source of line {} is the same clock", self.name_lines[first]);
+            return Err(named_by.error(why, "remove one of the two"));
+        }
         self.members += if let SourceKind::Pool { count, .. } = source.kind { count.into() } else { 1 };
         self.settings.push(source);
         self.name_lines.push(named_by.line());
@@ -47,6 +58,15 @@ impl Sources {
     pub(crate) fn local_line(&self) -> Option<usize> {
         let at = self.settings.iter().position(|source| matches!(source.kind, SourceKind::Local { .. }))?;
         self.name_lines.get(at).copied()
+    }
+}
+
+fn is_same_clock(one: &SourceSettings, other: &SourceSettings) -> bool {
+    match (&one.kind, &other.kind) {
+        (SourceKind::Reference { clock: one, .. }, SourceKind::Reference { clock: other, .. }) => {
+            one.place() == other.place()
+        }
+        _ => false,
     }
 }
 
@@ -73,11 +93,14 @@ pub(crate) fn read_sources(tables: &[Table<'_>]) -> Result<Sources, ConfigError>
     Ok(sources)
 }
 
-/// Which of server, pool, PHC and local a source is, with the default of everything else.
+/// Which kind of source it is, with the default of everything else.
 fn read_kind<'a>(table: &Table<'a>) -> Result<(Entry<'a>, SourceSettings), ConfigError> {
-    let mut stated = ["server", "pool", "local", "phc"].into_iter().filter_map(|key| Some((key, table.entry(key)?)));
+    let mut stated = ["server", "pool", "local", "phc", "shm", "sock", "pps"]
+        .into_iter()
+        .filter_map(|key| Some((key, table.entry(key)?)));
     let Some((key, entry)) = stated.next() else {
-        let fix = "add server = \"host\", pool = \"name\", phc = \"/dev/ptp0\" or local = true";
+        let fix = "add server = \"host\", pool = \"name\", phc = \"/dev/ptp0\", shm = 0, sock = \"/run/truebound/gps.sock\", \
+                   pps = \"/dev/pps0\" or local = true";
         return Err(table.error("[[source]] without a host", fix));
     };
     if let Some((_, second)) = stated.next() {
@@ -87,12 +110,13 @@ fn read_kind<'a>(table: &Table<'a>) -> Result<(Entry<'a>, SourceSettings), Confi
     let (name, kind) = match key {
         "local" => ("local".to_owned(), read_local(table, &entry)?),
         "phc" => read_phc(table, &entry)?,
+        "shm" | "sock" | "pps" => read_reference(table, key, &entry)?,
         _ => read_host(table, key, &entry)?,
     };
     refuse_keys_of_others(table, key)?;
     let mut source = SourceSettings::new(name, kind);
-    if key == "phc" {
-        // To read it costs a system call, not a packet.
+    if matches!(key, "phc" | "shm" | "sock" | "pps") {
+        // To read it costs a system call, not a packet; and receivers speak once a second.
         source.poll_min_ns = Some(S);
     }
     Ok((entry, source))
@@ -114,6 +138,53 @@ fn read_phc(table: &Table<'_>, entry: &Entry<'_>) -> Result<(String, SourceKind)
     table.set("error", &mut error_ns, duration(0, 10 * S))?;
     table.set("timescale", &mut timescale, choice(&TIMESCALES))?;
     Ok((format!("phc{}", phc.0), SourceKind::Phc { phc, error_ns, timescale }))
+}
+
+/// A reference clock. What it is worth is the operator's word, which nobody can guess.
+fn read_reference(table: &Table<'_>, key: &str, entry: &Entry<'_>) -> Result<(String, SourceKind), ConfigError> {
+    let (mut access, mut edge, mut timescale) = (SockAccess::default(), PpsEdge::default(), Timescale::Utc);
+    table.set("access", &mut access, choice(&ACCESSES))?;
+    table.set("edge", &mut edge, choice(&EDGES))?;
+    table.set("timescale", &mut timescale, choice(&TIMESCALES))?;
+    let (name, clock) = match key {
+        "shm" => {
+            let unit = integer(0, u8::MAX)(entry)?;
+            (format!("shm{unit}"), ReferenceClock::Shm { unit })
+        }
+        "sock" => ("sock".to_owned(), ReferenceClock::Sock { path: socket_path(entry)?, access }),
+        _ => {
+            let device = absolute(entry, "/dev/pps0")?;
+            let last = device.rsplit('/').next().unwrap_or_default().to_owned();
+            (last, ReferenceClock::Pps { device, edge })
+        }
+    };
+    // Beyond half a second a pulse marks no second at all.
+    let most_ns = if key == "pps" { S / 2 - 1 } else { 10 * S };
+    let Some(error_ns) = table.get("error", duration(1, most_ns))? else {
+        let why = "nobody said how wrong it may be";
+        return Err(entry.error(why, "add error = \"1ms\", or what its receiver is good for"));
+    };
+    Ok((name, SourceKind::Reference { clock, error_ns, timescale }))
+}
+
+fn absolute(entry: &Entry<'_>, example: &str) -> Result<String, ConfigError> {
+    let path = string(entry)?;
+    if path.starts_with('/') {
+        Ok(path.to_owned())
+    } else {
+        Err(entry.error("not an absolute path", format!("for example \"{example}\"")))
+    }
+}
+
+/// The path of a Unix socket.
+pub(super) fn socket_path(entry: &Entry<'_>) -> Result<String, ConfigError> {
+    /// sockaddr_un has 108 bytes, one of them for the final zero.
+    const MOST: usize = 107;
+    let path = absolute(entry, "/run/truebound/gps.sock")?;
+    if path.len() > MOST {
+        return Err(entry.error(format!("longer than {MOST} bytes"), "use a shorter path"));
+    }
+    Ok(path)
 }
 
 /// `/dev/ptpN`, or `ptpN`.
@@ -141,12 +212,14 @@ fn read_host(table: &Table<'_>, key: &str, entry: &Entry<'_>) -> Result<(String,
 /// Keys that would be ignored on this kind of source.
 fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigError> {
     const NETWORK: [&str; 2] = ["server", "pool"];
-    const KEYS: [(&str, &[&str]); 14] = [
+    const KEYS: [(&str, &[&str]); 16] = [
         ("count", &["pool"]),
         ("shift", &["local"]),
-        ("error", &["local", "phc"]),
-        ("timescale", &["phc"]),
-        ("poll-min", &["server", "pool", "phc"]),
+        ("error", &["local", "phc", "shm", "sock", "pps"]),
+        ("timescale", &["phc", "shm", "sock"]),
+        ("access", &["sock"]),
+        ("edge", &["pps"]),
+        ("poll-min", &["server", "pool", "phc", "shm", "sock", "pps"]),
         ("poll-max", &["server", "pool", "phc"]),
         ("burst", &NETWORK),
         ("interleaved", &NETWORK),

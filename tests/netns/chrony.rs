@@ -43,6 +43,11 @@ impl Chrony {
         Chrony::start_as(lab, host, name, &format!("server {server} iburst {options}\n"))
     }
 
+    /// A client of one reference clock, named TB: `refclock` is chrony's driver and its parameter.
+    pub(crate) fn listen(lab: &Lab, host: &str, refclock: &str) -> Chrony {
+        Chrony::start(lab, host, &format!("refclock {refclock} refid TB poll 0\nlog refclocks\n"))
+    }
+
     fn start(lab: &Lab, host: &str, config: &str) -> Chrony {
         Chrony::start_as(lab, host, &format!("chronyd-{host}"), config)
     }
@@ -77,6 +82,19 @@ impl Chrony {
         self.ask("sources").is_some_and(|lines| lines.lines().any(|line| line.starts_with(&format!("^,*,{address},"))))
     }
 
+    /// Has it selected its reference clock?
+    pub(crate) fn follows_refclock(&self) -> bool {
+        self.ask("sources").is_some_and(|lines| lines.lines().any(|line| line.starts_with("#,*,TB,")))
+    }
+
+    /// What its reference clock said of the kernel's clock, each time: reference − clock, ns.
+    pub(crate) fn refclock_offsets(&self) -> Samples {
+        let text = fs::read_to_string(self.dir.join("refclocks.log")).unwrap_or_default();
+        let mut samples = Samples::default();
+        text.lines().filter_map(refclock_offset).for_each(|ns| samples.push(ns));
+        samples
+    }
+
     /// All lines of measurements.log so far.
     pub(crate) fn measurements(&self) -> Vec<Measurement> {
         let text = fs::read_to_string(self.dir.join("measurements.log")).unwrap_or_default();
@@ -105,6 +123,16 @@ fn measurement(line: &str) -> Option<Measurement> {
         delay_ns: ns_from_exponential(fields.get(12)?)?,
         stamps: (stamp(tx)?, stamp(rx)?),
     })
+}
+
+/// `date time refid DP L P raw-offset cooked-offset dispersion`; lines without DP are filtered ones.
+fn refclock_offset(line: &str) -> Option<i64> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [_, _, "TB", number, _, _, raw, ..] = fields.as_slice() else { return None };
+    number.parse::<u32>().ok()?;
+    let negative = raw.strip_prefix('-');
+    let ns = ns_from_exponential(negative.unwrap_or(raw))?;
+    Some(if negative.is_some() { -ns } else { ns })
 }
 
 /// Nanoseconds from `1.234e-05` seconds.

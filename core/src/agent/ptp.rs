@@ -382,7 +382,7 @@ impl Agent {
             time_source: match self.best().map(|best| &best.peer) {
                 Some(Peer::Ptp(_)) => FROM_PTP,
                 Some(Peer::Ntp { .. }) => FROM_NTP,
-                Some(Peer::Phc(_)) => FROM_OTHER,
+                Some(Peer::Phc(_) | Peer::Reference(_)) => FROM_OTHER,
                 None => FROM_OSCILLATOR,
             },
             utc_offset_s: i16::try_from(around.offset_s).ok(),
@@ -564,7 +564,7 @@ impl Agent {
         match &association.peer {
             Peer::Ntp { client, .. } => client.missing_stamps,
             Peer::Ptp(master) => self.ports.get(master.port).map_or((0, 0), |port| port.missing),
-            Peer::Phc(_) => (0, 0),
+            Peer::Phc(_) | Peer::Reference(_) => (0, 0),
         }
     }
 
@@ -573,6 +573,7 @@ impl Agent {
             Peer::Ntp { client, .. } => client.contradicted_stamps,
             Peer::Ptp(master) => self.ports.get(master.port).map_or(0, |port| port.contradicted),
             Peer::Phc(_) => 0,
+            Peer::Reference(reference) => reference.contradicted,
         }
     }
 }

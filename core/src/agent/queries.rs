@@ -93,7 +93,7 @@ impl Agent {
         let Some(bound) = self.synthesis.previous else { return Terms::default() };
         let half_width_ns = bound.theta_hi_ns.saturating_sub(bound.theta_lo_ns).saturating_add(1) / 2;
         let best = self.best();
-        let path_ns = best.and_then(|best| best.estimator.least_strip_ns(self.now)).map_or(0, |strip| strip / 2);
+        let path_ns = best.and_then(|best| best.least_round_trip_ns(self.now)).map_or(0, |strip| strip / 2);
         let claim_ns = best.map_or(0, |best| best.upstream.claim_ns);
         let cpu_ns = self.settings.bound.cpu_error_ns;
         let phase_ns = self.synthesis.composer(&self.settings).phase_ns();
@@ -159,7 +159,7 @@ impl Agent {
             age_ns: association.last_answer.map(|at| now.ns_since(at)),
             offset_ns: own.zip(estimate).map(|(own, theirs)| own.theta_ns.saturating_sub(theirs.theta_ns)),
             delay_ns: association.delay_ns,
-            delay_min_ns: association.estimator.least_strip_ns(now),
+            delay_min_ns: association.least_round_trip_ns(now),
             pure_ratio: association.estimator.pure_ratio(),
             claim_ns: association.upstream.claim_ns,
             half_width_ns: self.synthesis.findings.regions.get(association.id).map(Region::half_width_ns),

@@ -83,8 +83,8 @@ impl Agent {
         // A rate that is not ours while we steer says that a rival is at work, and nothing of what it was a moment ago.
         let is_foreign = self.disciplined.is_steered(Steering::Ours) && !is_ours;
         let rate = if is_foreign { KernelRate::Unknown } else { reading.rate };
-        self.clocks.real.limit(Margins { is_ours: self.disciplined.is_steered(Steering::Ours), ..Margins::REALTIME });
-        self.clocks.real.push(CrossReading { rate, ..reading });
+        self.clocks.limit_real(Margins { is_ours: self.disciplined.is_steered(Steering::Ours), ..Margins::REALTIME });
+        self.clocks.real_read(CrossReading { rate, ..reading });
         let was_set = self.watch_others(reading, is_ours);
         if let Some(responder) = &mut self.responder {
             responder.bracketed(&self.clocks.real);
@@ -92,6 +92,7 @@ impl Agent {
         if self.local.is_none() {
             self.adopt_local_clock(&reading);
         }
+        self.feed_others(&reading);
         match self.settings.discipline {
             Discipline::Observe => {}
             Discipline::System => self.system_clock_read(&reading, was_set),
@@ -174,7 +175,7 @@ impl Agent {
             // Nothing maps across it, and the kernel has forgotten what it was told.
             Steer::Step { .. } => {
                 system.declared = None;
-                self.clocks.real.clear();
+                self.clocks.forget_real();
                 let set = self.realtime.set_by_us();
                 self.events.extend(set.map(told));
             }

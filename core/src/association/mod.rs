@@ -2,6 +2,7 @@
 
 pub mod ntp;
 pub mod ptp;
+pub(crate) mod reference;
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -9,7 +10,7 @@ use crate::estimate::{Estimator, Exchange, Filter};
 use crate::io::{AssociationId, CrossReading, PhcId};
 use crate::region::hull::Wander;
 use crate::region::polygon::{Limits, Polygon, Verdict};
-use crate::settings::{SourceSettings, Timescale};
+use crate::settings::{ReferenceClock, SourceSettings, Timescale};
 use crate::stamps::Stamps;
 use crate::time::{NS_PER_S, PhcTime, RawSpan, RawTime, TaiTime, UtcTime};
 
@@ -17,6 +18,7 @@ use crate::leap::LeapTable;
 
 use ntp::{Answer, Client, Discard, End, Exchanged, Told};
 use ptp::{Admitted, Constraint, Master, PtpVote};
+use reference::Reference;
 
 /// A source that contradicted itself has to be consistent for so many answers before it votes again.
 const PROOF_ANSWERS: u32 = 8;
@@ -109,6 +111,8 @@ pub(crate) enum Peer {
     Ptp(Box<Master>),
     /// A PTP hardware clock that somebody else keeps right.
     Phc(PhcSource),
+    /// A reference clock that another program reads, or the kernel.
+    Reference(Box<Reference>),
 }
 
 /// A PHC as a source.
@@ -212,6 +216,18 @@ impl Association {
         Association::new(now, id, source, Peer::Phc(phc), Poll::new(settings, None), settings, 0)
     }
 
+    pub(crate) fn reference(
+        now: RawTime,
+        id: AssociationId,
+        source: u32,
+        (clock, error_ns, timescale): (ReferenceClock, i64, Timescale),
+        settings: &SourceSettings,
+    ) -> Self {
+        let poll = Poll::new(settings, None);
+        let peer = Peer::Reference(Box::new(Reference::new(clock, error_ns, timescale, poll.now_ns)));
+        Association::new(now, id, source, peer, poll, settings, 0)
+    }
+
     fn new(
         next_poll: RawTime,
         id: AssociationId,
@@ -255,7 +271,7 @@ impl Association {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self.peer {
             Peer::Ntp { address, .. } => Some(address),
-            Peer::Ptp(_) | Peer::Phc(_) => None,
+            Peer::Ptp(_) | Peer::Phc(_) | Peer::Reference(_) => None,
         }
     }
 
@@ -263,20 +279,39 @@ impl Association {
     pub(crate) fn master(&self) -> Option<&Master> {
         match &self.peer {
             Peer::Ptp(master) => Some(master),
-            Peer::Ntp { .. } | Peer::Phc(_) => None,
+            Peer::Ntp { .. } | Peer::Phc(_) | Peer::Reference(_) => None,
         }
     }
 
     pub(crate) fn master_mut(&mut self) -> Option<&mut Master> {
         match &mut self.peer {
             Peer::Ptp(master) => Some(master),
-            Peer::Ntp { .. } | Peer::Phc(_) => None,
+            Peer::Ntp { .. } | Peer::Phc(_) | Peer::Reference(_) => None,
         }
+    }
+
+    /// Does it say when seconds begin, but not which?
+    pub(crate) fn is_pulse(&self) -> bool {
+        matches!(&self.peer, Peer::Reference(reference) if reference.is_pulse)
+    }
+
+    /// The least round trip of its packets, or the least width of its stamps, ns.
+    pub(crate) fn least_round_trip_ns(&self, now: RawTime) -> Option<i64> {
+        let noise_ns = if matches!(self.peer, Peer::Reference(_)) { self.upstream.claim_ns } else { 0 };
+        Some(self.estimator.least_strip_ns(now)?.saturating_sub(noise_ns.saturating_mul(2)).max(0))
     }
 
     /// The next request is due: moves the reachability register on and schedules the one after, a little at random so
     /// that hosts started together do not stay in step. Gives how many requests to send back to back.
     pub(crate) fn begin_poll(&mut self, now: RawTime, random: u32) -> u32 {
+        if let Peer::Reference(reference) = &mut self.peer {
+            if reference.pace.begins(now) {
+                self.reach <<= 1;
+                self.counters.sent += 1;
+            }
+            self.next_poll = reference.pace.unless_told(now);
+            return 1;
+        }
         self.reach <<= 1;
         let (requests, wait) = self.poll.next();
         self.counters.sent += u64::from(requests);
@@ -316,7 +351,7 @@ impl Association {
     /// Can what it says prove anything? A boundary clock's cannot, nor can a PHC's whose error nobody states.
     pub(crate) fn may_vote(&self) -> bool {
         match &self.peer {
-            Peer::Ntp { .. } => true,
+            Peer::Ntp { .. } | Peer::Reference(_) => true,
             Peer::Ptp(master) => matches!(master.vote, PtpVote::Guaranteed | PtpVote::Unknown),
             Peer::Phc(source) => source.error_ns.is_some() || self.upstream.claim_ns > 0,
         }
@@ -405,31 +440,47 @@ impl Association {
             Timescale::Utc => leap.tai_span(UtcTime::from_ns(ns)),
         };
         let claim_ns = source.error_ns.or(stated_error_ns);
-        self.reach |= 1;
-        self.last_answer = Some(cross.after);
-        self.counters.answers += 1;
-        self.upstream.claim_ns = claim_ns.unwrap_or(0);
-        let ours = Stamps::user(RawSpan { early: cross.before, late: cross.after });
         let told = Told { floor: tai.0, ceil: tai.1.plus_ns(1), claim_ns: claim_ns.unwrap_or(0) };
-        let tai = ntp::middle_told(told);
-        let end = End { ours, told };
-        let exchange = Exchange {
-            t1: cross.before,
-            t4: cross.after,
-            upper_ns: tai.ns_since(TaiTime::from_ns(cross.before.as_ns())),
-            lower_ns: tai.ns_since(TaiTime::from_ns(cross.after.as_ns())),
-            stamp_ns: 0,
-            pair: None,
-        };
-        self.take_exchange(&exchange);
-        if claim_ns.is_none() {
-            return false;
+        let at = RawSpan { early: cross.before, late: cross.after };
+        self.saw(at, &told, 0);
+        if claim_ns.is_some() {
+            self.proved(at, &told, wander);
         }
-        self.last_proof = Some(cross.after);
+        claim_ns.is_some()
+    }
+
+    /// A reference clock showed `told` some time within `at`.
+    pub(crate) fn referenced(&mut self, at: RawSpan, told: &Told, wander: &Wander) {
+        // Unlike a PHC's, its claim is mostly noise, which the estimator has to know of.
+        self.saw(at, told, told.claim_ns);
+        self.delay_ns = at.late.ns_since(at.early);
+        self.proved(at, told, wander);
+    }
+
+    /// A clock on this host showed `told` some time within `at`: both constraints.
+    fn proved(&mut self, at: RawSpan, told: &Told, wander: &Wander) {
+        self.last_proof = Some(at.late);
         self.proof_left = self.proof_left.saturating_sub(1);
+        let end = End { ours: Stamps::user(at), told: *told };
         self.add_upper(&end, wander);
         self.add_lower(&end, wander);
-        true
+    }
+
+    /// The same for the estimate; it may be off by `noise_ns` to either side.
+    fn saw(&mut self, at: RawSpan, told: &Told, noise_ns: i64) {
+        self.reach |= 1;
+        self.last_answer = Some(at.late);
+        self.counters.answers += 1;
+        self.upstream.claim_ns = told.claim_ns;
+        let tai = ntp::middle_told(*told);
+        self.take_exchange(&Exchange {
+            t1: at.early,
+            t4: at.late,
+            upper_ns: tai.plus_ns(noise_ns).ns_since(TaiTime::from_ns(at.early.as_ns())),
+            lower_ns: tai.plus_ns(noise_ns.saturating_neg()).ns_since(TaiTime::from_ns(at.late.as_ns())),
+            stamp_ns: noise_ns,
+            pair: None,
+        });
     }
 
     /// θ(T1) ≤ t2 − T1 + E, at the early end of T1: true time is not earlier there than at T1 itself.
@@ -542,6 +593,7 @@ impl Association {
             Peer::Ntp { client, .. } => client.reset(),
             Peer::Ptp(master) => master.reset(),
             Peer::Phc(source) => source.is_asked = false,
+            Peer::Reference(_) => {}
         }
     }
 

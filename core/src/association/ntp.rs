@@ -73,7 +73,7 @@ pub(crate) struct Answer {
     pub(crate) packet: Packet,
 }
 
-/// Why a datagram was not used. Counted per association.
+/// Why a datagram, or a sample of a reference clock, was not used. Counted per association.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
     /// Not an NTP packet of version 3 or 4, or too short.
@@ -92,11 +92,19 @@ pub enum Discard {
     Kiss = 6,
     /// Its timestamps are so near a leap second that they are ambiguous.
     NearLeap = 7,
+    /// A sample that does not lie between two readings of CLOCK_REALTIME, or is too old.
+    Stale = 8,
+    /// There is no such segment, socket or device.
+    Absent = 9,
+    /// Whenever it was looked at somebody wrote.
+    Torn = 10,
+    /// A pulse of which the other sources do not say which second it marks.
+    Unnumbered = 11,
 }
 
 impl Discard {
     /// How many reasons there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 12;
     /// Their names, in order of their numbers.
     pub const NAMES: [&'static str; Discard::COUNT] = [
         "malformed",
@@ -107,6 +115,10 @@ impl Discard {
         "too-distant",
         "kiss",
         "near-leap",
+        "stale",
+        "absent",
+        "torn",
+        "unnumbered",
     ];
 }
 

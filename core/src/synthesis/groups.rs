@@ -30,6 +30,8 @@ pub(crate) enum Group {
     Grandmaster([u8; 8]),
     /// A PTP hardware clock.
     Phc(u32),
+    /// A reference clock, by where its samples are found.
+    Reference(String),
     /// A configured source that has no address yet: source and slot.
     Missing(u32, u32),
     /// This host's clock as root.
@@ -48,6 +50,7 @@ impl std::fmt::Display for Group {
                 identity.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
             Group::Phc(phc) => write!(f, "phc{phc}"),
+            Group::Reference(place) => f.write_str(place),
             Group::Missing(source, slot) => write!(f, "missing {source}/{slot}"),
             Group::Local(source) => write!(f, "local {source}"),
         }
@@ -159,7 +162,10 @@ fn missing_groups(settings: &Settings, associations: &[Association]) -> Vec<Grou
     let mut groups = Vec::new();
     for (source, line) in (0u32..).zip(&settings.sources) {
         let slots = match line.kind {
-            SourceKind::Server { .. } | SourceKind::Ptp { .. } | SourceKind::Phc { .. } => 1,
+            SourceKind::Server { .. }
+            | SourceKind::Ptp { .. }
+            | SourceKind::Phc { .. }
+            | SourceKind::Reference { .. } => 1,
             SourceKind::Pool { count, .. } => u32::from(count),
             SourceKind::Local { .. } => 0,
         };
@@ -190,6 +196,7 @@ pub(crate) fn group_of(association: &Association, settings: &Settings) -> Group 
             Group::Grandmaster(master.announced.map_or(master.identity.clock, |announced| announced.grandmaster))
         }
         Peer::Phc(source) => Group::Phc(source.phc.0),
+        Peer::Reference(reference) => Group::Reference(reference.clock.place()),
     }
 }
 
@@ -224,7 +231,7 @@ fn reference_ids_of(association: &Association) -> [Option<[u8; 4]>; 2] {
         Peer::Ptp(master) => {
             [Some(master.identity.folded()), master.announced.map(|announced| folded(announced.grandmaster))]
         }
-        Peer::Phc(_) => [None, None],
+        Peer::Phc(_) | Peer::Reference(_) => [None, None],
     }
 }
 

@@ -2,3 +2,4 @@
 
 pub mod ntp;
 pub(crate) mod ptp;
+pub mod reference;

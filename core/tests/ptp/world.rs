@@ -341,6 +341,8 @@ impl World {
                 }
                 Output::Event(event) => self.hosts[index].events.push(event),
                 Output::ReadPhc(_)
+                | Output::ReadReference(..)
+                | Output::Feed(_)
                 | Output::Resolve { .. }
                 | Output::Close(_)
                 | Output::Steer(_)

@@ -1,4 +1,4 @@
-//! Ioctls of interfaces and PTP clocks, and socket options that nix does not know: structures in, structures out.
+//! Ioctls of interfaces, PTP clocks and PPS devices, and socket options that nix does not know: structures in, structures out.
 //!
 //! Each ioctl is paired with the structure that the kernel reads and writes ([`Request`]), so none can be called with
 //! another. The structures that libc lacks are defined here.
@@ -37,6 +37,8 @@ plain! {
     libc::ptp_sys_offset_extended: 1216,
     libc::ptp_sys_offset_precise: 64,
     libc::hwtstamp_config: 12,
+    PpsParams: 40,
+    PpsFetched: 64,
     TsInfo: 44,
     DriverInfo: 196,
     LinkInfo: 8,
@@ -74,7 +76,62 @@ pub(crate) const OFFSET_PRECISE: Request<libc::ptp_sys_offset_precise> =
 pub(crate) const OFFSET_EXTENDED: Request<libc::ptp_sys_offset_extended> =
     Request(libc::PTP_SYS_OFFSET_EXTENDED, PhantomData);
 
-/// ioctl(2) on a PTP clock.
+/// struct pps_ktime.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct PpsTime {
+    pub(crate) s: i64,
+    pub(crate) ns: i32,
+    pub(crate) flags: u32,
+}
+
+/// struct pps_kinfo.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct PpsInfo {
+    pub(crate) assert_sequence: u32,
+    pub(crate) clear_sequence: u32,
+    pub(crate) assert: PpsTime,
+    pub(crate) clear: PpsTime,
+    pub(crate) mode: i32,
+    pub(crate) padding: u32,
+}
+
+/// struct pps_kparams.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct PpsParams {
+    pub(crate) api_version: i32,
+    pub(crate) mode: i32,
+    assert_offset: PpsTime,
+    clear_offset: PpsTime,
+}
+
+/// struct pps_fdata.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct PpsFetched {
+    pub(crate) info: PpsInfo,
+    timeout: PpsTime,
+}
+
+/// PPS_GETPARAMS. The kernel's numbers for these have the size of a pointer.
+pub(crate) const PPS_GETPARAMS: Request<PpsParams> = Request(libc::_IOR::<*mut PpsParams>(PPS_TYPE, 0xa1), PhantomData);
+/// PPS_SETPARAMS.
+pub(crate) const PPS_SETPARAMS: Request<PpsParams> = Request(libc::_IOW::<*mut PpsParams>(PPS_TYPE, 0xa2), PhantomData);
+/// PPS_FETCH.
+pub(crate) const PPS_FETCH: Request<PpsFetched> = Request(libc::_IOWR::<*mut PpsFetched>(PPS_TYPE, 0xa4), PhantomData);
+/// 'p' of <linux/pps.h>.
+const PPS_TYPE: u32 = 0x70;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const _: () = {
+    assert!(PPS_GETPARAMS.0 == 0x8008_70a1_u32 as libc::Ioctl);
+    assert!(PPS_SETPARAMS.0 == 0x4008_70a2_u32 as libc::Ioctl);
+    assert!(PPS_FETCH.0 == 0xc008_70a4_u32 as libc::Ioctl);
+};
+
+/// ioctl(2) on a PTP clock or a PPS device.
 pub(crate) fn clock_ioctl<T: Plain>(fd: BorrowedFd<'_>, request: &Request<T>, argument: &mut T) -> io::Result<()> {
     // SAFETY: fd is open for the call; the request is one that reads and writes a T, and `argument` is one, ours alone.
     outcome(unsafe { libc::ioctl(fd.as_raw_fd(), request.0, &raw mut *argument) })

@@ -37,7 +37,12 @@ impl World {
                 Output::ReadCross => self.cross(index, t),
                 Output::Resolve { source, host, port } => self.resolve(*t + MS, index, source, &host, port),
                 // Simulated hosts have no PTP ports and no PHCs.
-                Output::Close(_) | Output::PtpTransmit(_) | Output::ReadPhc(_) | Output::SteerPhc(..) => {}
+                Output::Close(_)
+                | Output::PtpTransmit(_)
+                | Output::ReadPhc(_)
+                | Output::SteerPhc(..)
+                | Output::ReadReference(..)
+                | Output::Feed(_) => {}
                 Output::Declare(declaration) => {
                     let host = &mut self.hosts[index];
                     host.catch_up(*t);
