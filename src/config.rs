@@ -489,7 +489,7 @@ fn read_stamps(table: &Table<'_>) -> Result<StampConfig, ConfigError> {
 
 fn read_server(table: &Table<'_>) -> Result<Option<ServerSettings>, ConfigError> {
     let everywhere = [(Ipv4Addr::UNSPECIFIED, 123).into(), (Ipv6Addr::UNSPECIFIED, 123).into()];
-    let mut server = ServerSettings { listen: everywhere.to_vec(), allow: Vec::new(), deny: Vec::new() };
+    let mut server = ServerSettings { listen: everywhere.to_vec(), allow: Vec::new(), deny: Vec::new(), rate_limit: None };
     let enabled = table.get("enabled", boolean)? == Some(true);
     table.set("listen", &mut server.listen, list(listen_address))?;
     server.allow = table.get("allow", list(prefixes))?.unwrap_or_default().concat();

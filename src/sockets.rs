@@ -14,6 +14,9 @@ use crate::watch::{Ready, Watch};
 /// Transmissions of one socket whose stamp may still come; beyond it the oldest is given up.
 const MAX_AWAITED: usize = 256;
 
+/// A stamp that comes after those of so many later transmissions does not come.
+const MAX_DISORDER: usize = 32;
+
 /// A transmission whose stamp may still come.
 struct Awaited {
     token: TxToken,
@@ -89,14 +92,17 @@ impl Watched {
     }
 }
 
-/// The transmission of a packet gets its stamp.
+/// The transmission of a packet gets its stamp. Stamps come about in the order of the packets: one that is long overdue
+/// is given up, or those that never come would be looked at for each that does.
 fn matched(awaited: &mut VecDeque<Awaited>, stamp: &SentStamp<'_>) -> Option<Stamped> {
     let is_of = |wait: &Awaited| {
         let tail = stamp.packet.len().checked_sub(wait.from_end).and_then(|at| stamp.packet.get(at..));
         tail.is_some_and(|tail| tail.starts_with(&wait.cookie))
     };
     let kernel = stamp.kernel?;
-    let wait = awaited.remove(awaited.iter().position(is_of)?)?;
+    let index = awaited.iter().position(is_of)?;
+    let wait = awaited.remove(index)?;
+    awaited.drain(..index.saturating_sub(MAX_DISORDER));
     Some(Stamped { token: wait.token, user_before: wait.user_before, kernel })
 }
 

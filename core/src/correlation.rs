@@ -99,11 +99,6 @@ impl<T: StampTime> Correlation<T> {
         self.readings.push_back(reading);
     }
 
-    /// When the last reading ended that was over before `at`.
-    pub(crate) fn last_before(&self, at: RawTime) -> Option<RawTime> {
-        self.readings.iter().rev().map(|reading| reading.after).find(|&after| after <= at)
-    }
-
     /// Forgets everything: raw time is another clock now.
     pub(crate) fn clear(&mut self) {
         self.readings.clear();

@@ -21,8 +21,8 @@ use nix::sys::socket::{
 };
 use truebound_core::time::{PhcTime, RealTime};
 
-use crate::control;
-use crate::sys::{self, Message};
+use crate::control::{self, Ancillary};
+use crate::sys::{self, Message, Parcel};
 
 /// A nonblocking UDP socket with kernel stamps. Readiness is the caller's business: readable for datagrams, error for
 /// transmit stamps (and ICMP errors on a connected socket).
@@ -33,6 +33,8 @@ pub struct StampSocket {
     stamping: StampSupport,
     /// The kernel (or the world in its place) lacks recvmmsg(2).
     one_by_one: AtomicBool,
+    /// It lacks sendmmsg(2).
+    sends_one_by_one: AtomicBool,
     /// Entries of the error queue that were no transmit stamp.
     skipped: AtomicU64,
 }
@@ -42,8 +44,29 @@ pub struct StampSocket {
 pub struct StampSupport {
     /// Of datagrams received.
     pub rx: bool,
-    /// Of datagrams sent.
+    /// Of datagrams sent: of all of them on a client's socket, of those that ask for it on a server's.
     pub tx: bool,
+}
+
+/// A datagram to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Its bytes.
+    pub data: &'a [u8],
+    /// To whom; `None` on a connected socket.
+    pub to: Option<SocketAddr>,
+    /// Sets the source address.
+    pub from: Option<IpAddr>,
+    /// Asks for a transmit stamp, which costs about as much as the datagram itself. A client's socket stamps them all.
+    pub wants_stamp: bool,
+}
+
+impl<'a> Outgoing<'a> {
+    /// For the peer of a connected socket.
+    #[must_use]
+    pub fn to_peer(data: &'a [u8]) -> Self {
+        Outgoing { data, to: None, from: None, wants_stamp: false }
+    }
 }
 
 /// A datagram as it was received.
@@ -78,14 +101,22 @@ impl StampSocket {
     /// A socket on an ephemeral port, connected to `peer`: it receives from there only, and ICMP errors show as
     /// [`io::ErrorKind::ConnectionRefused`] and its like.
     pub fn client(peer: SocketAddr) -> io::Result<StampSocket> {
-        let socket = StampSocket::open(peer)?;
+        let socket = StampSocket::open(peer, true)?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(peer))?;
         Ok(socket)
     }
 
-    /// A socket bound to `listen` alone: an address in use is an error, and IPv6 does not serve IPv4 as well.
+    /// The same, which stamps of what is sent only what asks for it.
+    pub fn unstamped_client(peer: SocketAddr) -> io::Result<StampSocket> {
+        let socket = StampSocket::open(peer, false)?;
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(peer))?;
+        Ok(socket)
+    }
+
+    /// A socket bound to `listen` alone: an address in use is an error, and IPv6 does not serve IPv4 as well. Of what is
+    /// sent it stamps what asks for it.
     pub fn server(listen: SocketAddr) -> io::Result<StampSocket> {
-        let socket = StampSocket::open(listen)?;
+        let socket = StampSocket::open(listen, false)?;
         match listen {
             SocketAddr::V4(_) => setsockopt(&socket.fd, sockopt::Ipv4PacketInfo, &true)?,
             SocketAddr::V6(_) => {
@@ -97,13 +128,23 @@ impl StampSocket {
         Ok(socket)
     }
 
-    /// A socket of the family of `address`, stamping before the first packet can arrive.
-    fn open(address: SocketAddr) -> io::Result<StampSocket> {
+    /// A socket of the family of `address`, stamping before the first packet can arrive: all that is sent, or what asks.
+    fn open(address: SocketAddr, stamps_all: bool) -> io::Result<StampSocket> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
         let stamping = enable_stamps(&fd, false).0;
-        let is_ipv4 = address.is_ipv4();
-        Ok(StampSocket { fd, is_ipv4, stamping, one_by_one: AtomicBool::new(false), skipped: AtomicU64::new(0) })
+        if stamping.tx && !stamps_all {
+            // What the kernel agreed to for all datagrams it does for single ones.
+            setsockopt(&fd, sockopt::Timestamping, &(RX_STAMPS | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID))?;
+        }
+        Ok(StampSocket {
+            fd,
+            is_ipv4: address.is_ipv4(),
+            stamping,
+            one_by_one: AtomicBool::new(false),
+            sends_one_by_one: AtomicBool::new(false),
+            skipped: AtomicU64::new(0),
+        })
     }
 
     /// Its own address.
@@ -130,17 +171,60 @@ impl StampSocket {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    /// Sends one datagram without waiting: `to` is `None` on a connected socket, `from` sets the source address.
+    /// Sends one datagram without waiting.
     ///
     /// On a connected socket this may return the error of an *earlier* datagram; then nothing was sent.
-    pub fn send(&self, data: &[u8], to: Option<SocketAddr>, from: Option<IpAddr>) -> io::Result<()> {
-        // The kernel would ignore a source of the other family and choose one itself.
-        if from.is_some_and(|source| source.is_ipv4() != self.is_ipv4) {
-            return Err(io::ErrorKind::InvalidInput.into());
+    pub fn send(&self, datagram: &Outgoing<'_>) -> io::Result<()> {
+        sys::send_one(self.as_fd(), &self.parcel(datagram)?)
+    }
+
+    /// Sends several in their order without waiting. Gives the places of those that left; what does not leave keeps no
+    /// other back.
+    pub fn send_many(&self, datagrams: &[Outgoing<'_>]) -> Vec<usize> {
+        let (mut next, mut left) = (0, Vec::with_capacity(datagrams.len()));
+        while let Some(first) = datagrams.get(next) {
+            let together = self.send_some(&datagrams[next..]);
+            left.extend(next..next + together);
+            next += together;
+            if together == 0 {
+                left.extend(self.send(first).is_ok().then_some(next));
+                next += 1;
+            }
         }
-        let to = to.map(SockaddrStorage::from);
-        let from = from.map(control::PacketInfo::from_source);
-        sys::send(self.as_fd(), data, to.as_ref(), from.as_ref().map_or(&[], control::PacketInfo::as_words))
+        left
+    }
+
+    /// How many of the first `datagrams` went together; 0: the first one has to go alone.
+    fn send_some(&self, datagrams: &[Outgoing<'_>]) -> usize {
+        if datagrams.len() == 1 || self.sends_one_by_one.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let parcels: Vec<Parcel<'_>> =
+            datagrams.iter().take(sys::MAX_SENT).map_while(|datagram| self.parcel(datagram).ok()).collect();
+        match sys::send_many(self.as_fd(), &parcels) {
+            Ok(sent) => sent,
+            Err(error) => {
+                if is_unknown_call(&error) {
+                    self.sends_one_by_one.store(true, Ordering::Relaxed);
+                }
+                0
+            }
+        }
+    }
+
+    fn parcel<'a>(&self, datagram: &Outgoing<'a>) -> io::Result<Parcel<'a>> {
+        let mut control = Ancillary::EMPTY;
+        if let Some(source) = datagram.from {
+            // The kernel would ignore a source of the other family and choose one itself.
+            if source.is_ipv4() != self.is_ipv4 {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            control = control.from_source(source);
+        }
+        if datagram.wants_stamp && self.stamping.tx {
+            control = control.stamped();
+        }
+        Ok(Parcel { data: datagram.data, to: datagram.to.map(SockaddrStorage::from), control })
     }
 
     /// Receives what is there, up to the batch's capacity, and returns how many; [`io::ErrorKind::WouldBlock`] if
@@ -197,6 +281,15 @@ impl AsRawFd for StampSocket {
     }
 }
 
+/// The kernel lacks a call; or the world in its place lends sockets that only it knows, and does not know that call.
+fn is_unknown_call(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EBADF | libc::ENOTSOCK))
+}
+
+/// Stamps of what is received, and the kernel's stamps to be told at all.
+const RX_STAMPS: TimestampingFlag =
+    TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE.union(TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE);
+
 /// Asks for software stamps both ways, or for those on receipt, or does without; with `hardware` for the NIC's as well,
 /// and tells whether the kernel agreed. No OPT_TSONLY: the packet must come back with its stamp, for its cookie.
 pub(crate) fn enable_stamps(fd: &OwnedFd, hardware: bool) -> (StampSupport, bool) {
@@ -204,7 +297,7 @@ pub(crate) fn enable_stamps(fd: &OwnedFd, hardware: bool) -> (StampSupport, bool
         | libc::SOF_TIMESTAMPING_TX_HARDWARE
         | libc::SOF_TIMESTAMPING_RAW_HARDWARE
         | libc::SOF_TIMESTAMPING_OPT_TX_SWHW; // or the kernel would leave its own out
-    let rx = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE;
+    let rx = RX_STAMPS;
     let tx = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID;
     let accepts = |flags| setsockopt(fd, sockopt::Timestamping, &flags).is_ok();
     let both = StampSupport { rx: true, tx: true };
@@ -307,7 +400,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         let mut seen = Vec::new();
         for n in 0..5 {
-            client.send(&[n], None, None).expect("send");
+            client.send(&Outgoing::to_peer(&[n])).expect("send");
         }
         while seen.len() < 5 {
             let mut fds = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];

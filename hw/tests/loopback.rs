@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 use truebound_core::time::{NS_PER_S, RealTime};
-use truebound_hw::socket::{Batch, StampSocket, StampSupport};
+use truebound_hw::socket::{Batch, Datagram, Outgoing, StampSocket, StampSupport};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -36,6 +36,11 @@ fn pair(address: IpAddr) -> (StampSocket, StampSocket) {
     let server = StampSocket::server(SocketAddr::new(address, 0)).expect("a server socket");
     let client = StampSocket::client(server.local_addr().expect("bound")).expect("a client socket");
     (client, server)
+}
+
+/// "answer", from where the question was sent to, with a stamp.
+fn answer_to(question: &Datagram<'_>) -> Outgoing<'static> {
+    Outgoing { data: b"answer", to: Some(question.from), from: question.to, wants_stamp: true }
 }
 
 fn wait(socket: &StampSocket, events: PollFlags) {
@@ -74,7 +79,7 @@ fn stamps_both_ways_bracket_the_packet() {
             let mut payload = [0x5a; 48];
             payload[40..].copy_from_slice(&(0xfeed_0000_0000_0000 | n).to_be_bytes());
             let before = real_now();
-            client.send(&payload, None, None).expect("send");
+            client.send(&Outgoing::to_peer(&payload)).expect("send");
             let after = real_now();
             let sent = sent_stamp(&client, &payload).expect("a TX stamp");
             assert!(before <= sent && sent <= after, "{before:?} {sent:?} {after:?}");
@@ -98,11 +103,11 @@ fn a_server_answers_from_the_address_it_was_asked_at() {
     for address in loopbacks() {
         let (client, server) = pair(address);
         let mut batch = Batch::new(1);
-        client.send(b"question", None, None).expect("send");
+        client.send(&Outgoing::to_peer(b"question")).expect("send");
         wait(&server, PollFlags::POLLIN);
         server.receive(&mut batch).expect("receive");
         let question = batch.datagrams().next().expect("one");
-        server.send(b"answer", Some(question.from), question.to).expect("answer");
+        server.send(&answer_to(&question)).expect("answer");
         if server.stamping().tx {
             assert!(sent_stamp(&server, b"answer").is_some());
         }
@@ -125,13 +130,13 @@ fn a_wildcard_server_knows_and_sets_the_local_address() {
     let port = server.local_addr().expect("bound").port();
     let other = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 5));
     let client = StampSocket::client(SocketAddr::new(other, port)).expect("a client socket");
-    client.send(b"question", None, None).expect("send");
+    client.send(&Outgoing::to_peer(b"question")).expect("send");
     let mut batch = Batch::new(1);
     wait(&server, PollFlags::POLLIN);
     server.receive(&mut batch).expect("receive");
     let question = batch.datagrams().next().expect("one");
     assert_eq!(question.to, Some(other));
-    server.send(b"answer", Some(question.from), question.to).expect("answer");
+    server.send(&answer_to(&question)).expect("answer");
     client.sent_stamps(&mut |_| {}).expect("error queue");
     wait(&client, PollFlags::POLLIN);
     client.receive(&mut batch).expect("receive");
@@ -143,7 +148,7 @@ fn a_batch_receives_several_datagrams_in_order() {
     for address in loopbacks() {
         let (client, server) = pair(address);
         for n in 0..10_u8 {
-            client.send(&[n; 20], None, None).expect("send");
+            client.send(&Outgoing::to_peer(&[n; 20])).expect("send");
         }
         let mut batch = Batch::new(4);
         assert_eq!(batch.capacity(), 4);
@@ -166,8 +171,8 @@ fn a_batch_receives_several_datagrams_in_order() {
 #[test]
 fn an_oversized_datagram_says_that_it_was_cut() {
     let (client, server) = pair(V4);
-    client.send(&[7; 1_025], None, None).expect("send");
-    client.send(&[8; 1_024], None, None).expect("send");
+    client.send(&Outgoing::to_peer(&[7; 1_025])).expect("send");
+    client.send(&Outgoing::to_peer(&[8; 1_024])).expect("send");
     let mut batch = Batch::new(2);
     let mut seen = Vec::new();
     while seen.len() < 2 {
@@ -190,7 +195,7 @@ fn a_refused_datagram_is_an_error() {
         let port = deaf.local_addr().expect("bound");
         deaf.connect(port).expect("connect");
         let client = StampSocket::client(port).expect("a client socket");
-        client.send(b"anybody there?", None, None).expect("send");
+        client.send(&Outgoing::to_peer(b"anybody there?")).expect("send");
         client.sent_stamps(&mut |_| {}).expect("error queue");
         wait(&client, PollFlags::POLLIN);
         let error = client.receive(&mut Batch::new(2)).expect_err("refused");
@@ -212,7 +217,7 @@ fn a_source_that_is_not_ours_is_an_error() {
         let to = server.local_addr().expect("bound");
         for source in ["192.0.2.1", "2001:db8::1"] {
             let source = source.parse().expect("an address");
-            assert!(server.send(b"x", Some(to), Some(source)).is_err(), "{address} from {source}");
+            assert!(server.send(&Outgoing { to: Some(to), from: Some(source), ..Outgoing::to_peer(b"x") }).is_err(), "{address} from {source}");
         }
     }
 }
