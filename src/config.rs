@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 use truebound_client::host::VM_PATH_BYTES;
 use truebound_core::leap::LeapTable;
-use truebound_core::settings::{BoundSettings, Discipline, Oscillator, ServerSettings, ServoSettings, Settings};
+use truebound_core::settings::{BoundSettings, Discipline, Oscillator, RateLimit, ServerSettings, ServoSettings, Settings};
 use truebound_core::units::{FreqError, to_f64, to_i64};
 
 use address::{listen_address, prefixes};
@@ -68,7 +68,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 12] = [
     ("selection", &["max-liars"]),
     ("servo", &["time-constant", "max-slew", "step-threshold"]),
     ("stamps", &["kernel", "watch-steps", "error"]),
-    ("server", &["enabled", "listen", "allow", "deny"]),
+    ("server", &["enabled", "listen", "allow", "deny", "min-interval", "burst"]),
     ("leap", &["file"]),
     ("clockbound", &["shm0", "shm1", "directory", "realtime-slew"]),
     (
@@ -132,6 +132,9 @@ pub(crate) const TABLES: [(&str, &[&str]); 12] = [
 const LEAP_FILE: &str = "/usr/share/zoneinfo/leap-seconds.list";
 /// A list of leap seconds is a few kB.
 const LEAP_FILE_LIMIT: u64 = 1 << 20;
+
+/// Requests of one client that a server answers at once after a rest: more than any client's burst at its start.
+const DEFAULT_BURST: u32 = 16;
 
 /// Everything the file decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -494,6 +497,9 @@ fn read_server(table: &Table<'_>) -> Result<Option<ServerSettings>, ConfigError>
     table.set("listen", &mut server.listen, list(listen_address))?;
     server.allow = table.get("allow", list(prefixes))?.unwrap_or_default().concat();
     server.deny = table.get("deny", list(prefixes))?.unwrap_or_default().concat();
+    let min_interval_ns = table.get("min-interval", duration(0, MIN))?.unwrap_or_default();
+    let burst = table.get("burst", integer(1, 1024))?.unwrap_or(DEFAULT_BURST);
+    server.rate_limit = (min_interval_ns > 0).then_some(RateLimit { min_interval_ns, burst });
     if let Some(entry) = table.entry("listen")
         && repeats(&server.listen)
     {

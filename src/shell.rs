@@ -102,6 +102,8 @@ pub(crate) struct Shell {
     phcs: Phcs,
     /// The buffers of the last batch, while nobody reads them.
     batch: Option<Batch>,
+    /// Buffers for transmit stamps.
+    stamp_batch: Batch,
     publisher: Option<Publisher>,
     clockbound: Option<ClockBound>,
     last_publication: Option<Box<Publication>>,
@@ -163,6 +165,7 @@ impl Shell {
             ptp: PtpPorts::new(&plan.config.settings.ptp, ready_sender),
             phcs: Phcs::default(),
             batch: None,
+            stamp_batch: Batch::new(HELPING),
             publisher,
             clockbound: open_clockbound(plan, vm_path.as_deref())?,
             last_publication: None,
@@ -342,10 +345,15 @@ impl Shell {
     /// Stamps of what was sent, as they come.
     fn collect_stamps(&mut self, id: SocketId) {
         let Some(watched) = self.sockets.get_mut(id) else { return };
-        let stamps = watched.stamps();
+        let stamps = watched.stamps(&mut self.stamp_batch);
+        if stamps.is_empty() {
+            return;
+        }
         let user_after = self.clock.raw_now();
+        let now = self.look_around();
         for Stamped { token, user_before, kernel } in stamps {
-            self.step(Input::Sent { token, user_before, user_after, kernel: Some(kernel), hardware: None }, "");
+            let kernel = Some(kernel);
+            self.feed(now, Input::Sent { token, user_before, user_after, kernel, hardware: None }, "");
         }
     }
 
@@ -385,7 +393,7 @@ impl Shell {
     /// One batch of at least one datagram.
     fn receive(&mut self, id: SocketId) -> std::io::Result<()> {
         let Some(watched) = self.sockets.get_mut(id) else { return Err(ErrorKind::WouldBlock.into()) };
-        let local = watched.local.filter(|_| matches!(id, SocketId::Client(_)));
+        let local = watched.local;
         let mut batch = self.batch.take().unwrap_or_else(|| Batch::new(BATCH));
         let received = watched.get().receive(&mut batch);
         if !matches!(received, Ok(1..)) {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::sync::mpsc::UnboundedSender;
 use truebound_core::io::{SocketId, Transmit, TxToken};
 use truebound_core::time::{RawTime, RealTime};
-use truebound_hw::socket::{SentStamp, StampSocket};
+use truebound_hw::socket::{Batch, SentStamp, StampSocket};
 
 use crate::watch::{Ready, Watch};
 
@@ -36,7 +36,7 @@ pub(crate) struct Stamped {
 /// A socket of NTP, and what was sent through it.
 pub(crate) struct Watched {
     watch: Watch<StampSocket>,
-    /// The address that a connected socket got.
+    /// Its own address, if there is one only.
     pub(crate) local: Option<IpAddr>,
     awaited: VecDeque<Awaited>,
 }
@@ -52,7 +52,7 @@ impl Watched {
     }
 
     fn from(watch: Watch<StampSocket>) -> Self {
-        let local = watch.get().local_addr().ok().map(|address| address.ip());
+        let local = watch.get().local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
         Watched { watch, local, awaited: VecDeque::new() }
     }
 
@@ -82,10 +82,10 @@ impl Watched {
     }
 
     /// The stamps that came. The kernel gives the whole packet back; its tail is our datagram.
-    pub(crate) fn stamps(&mut self) -> Vec<Stamped> {
+    pub(crate) fn stamps(&mut self, batch: &mut Batch) -> Vec<Stamped> {
         let mut found = Vec::new();
         let awaited = &mut self.awaited;
-        let visited = self.watch.get().sent_stamps(&mut |stamp| found.extend(matched(awaited, &stamp)));
+        let visited = self.watch.get().sent_stamps(batch, &mut |stamp| found.extend(matched(awaited, &stamp)));
         // An error here means no stamps: the core knows what that means.
         let _ = visited;
         found

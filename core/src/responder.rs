@@ -350,23 +350,4 @@ pub(crate) fn reference_id_of(upstream: SocketAddr) -> [u8; 4] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn prefix(text: &str, bits: u8) -> Prefix {
-        Prefix { address: text.parse().expect("an address"), bits }
-    }
-
-    #[test]
-    fn the_longest_prefix_decides_and_silence_is_denial() {
-        let settings = ServerSettings {
-            listen: Vec::new(),
-            allow: vec![prefix("10.0.0.0", 8), prefix("10.1.2.3", 32)],
-            deny: vec![prefix("10.1.0.0", 16)],
-            rate_limit: None,
-        };
-        let allowed = |text: &str| is_allowed(&settings, text.parse().expect("an address"));
-        assert!(allowed("10.0.0.1") && allowed("10.1.2.3") && allowed("::ffff:10.0.0.1"));
-        assert!(!allowed("10.1.2.4") && !allowed("192.0.2.1") && !allowed("2001:db8::1"));
-    }
-}
+mod tests;

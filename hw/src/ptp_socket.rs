@@ -149,7 +149,7 @@ impl PtpSocket {
 
     /// Drains the error queue; see [`crate::socket::StampSocket::sent_stamps`].
     pub fn sent_stamps(&self, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
-        drain_stamps(self.as_fd(), &self.skipped, visit)
+        drain_stamps(self.as_fd(), &mut Batch::new(1), &self.one_by_one, &self.skipped, visit)
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -30,6 +30,8 @@ use crate::sys::{self, Message, Parcel};
 pub struct StampSocket {
     fd: OwnedFd,
     is_ipv4: bool,
+    /// The one local address of a server that listens there only: datagrams need not say where they come from or go to.
+    bound: Option<IpAddr>,
     stamping: StampSupport,
     /// The kernel (or the world in its place) lacks recvmmsg(2).
     one_by_one: AtomicBool,
@@ -74,7 +76,7 @@ impl<'a> Outgoing<'a> {
 pub struct Datagram<'a> {
     /// Who sent it.
     pub from: SocketAddr,
-    /// The local address it was sent to, on a server's socket.
+    /// The local address it was sent to, on a server's socket that listens at several.
     pub to: Option<IpAddr>,
     /// Its bytes, as many as fit.
     pub data: &'a [u8],
@@ -116,13 +118,14 @@ impl StampSocket {
     /// A socket bound to `listen` alone: an address in use is an error, and IPv6 does not serve IPv4 as well. Of what is
     /// sent it stamps what asks for it.
     pub fn server(listen: SocketAddr) -> io::Result<StampSocket> {
-        let socket = StampSocket::open(listen, false)?;
-        match listen {
-            SocketAddr::V4(_) => setsockopt(&socket.fd, sockopt::Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) => {
-                setsockopt(&socket.fd, sockopt::Ipv6V6Only, &true)?;
-                setsockopt(&socket.fd, sockopt::Ipv6RecvPacketInfo, &true)?;
-            }
+        let mut socket = StampSocket::open(listen, false)?;
+        if listen.is_ipv6() {
+            setsockopt(&socket.fd, sockopt::Ipv6V6Only, &true)?;
+        }
+        match listen.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => setsockopt(&socket.fd, sockopt::Ipv4PacketInfo, &true)?,
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => setsockopt(&socket.fd, sockopt::Ipv6RecvPacketInfo, &true)?,
+            only => socket.bound = Some(only),
         }
         bind(socket.as_raw_fd(), &SockaddrStorage::from(listen))?;
         Ok(socket)
@@ -140,6 +143,7 @@ impl StampSocket {
         Ok(StampSocket {
             fd,
             is_ipv4: address.is_ipv4(),
+            bound: None,
             stamping,
             one_by_one: AtomicBool::new(false),
             sends_one_by_one: AtomicBool::new(false),
@@ -214,7 +218,7 @@ impl StampSocket {
 
     fn parcel<'a>(&self, datagram: &Outgoing<'a>) -> io::Result<Parcel<'a>> {
         let mut control = Ancillary::EMPTY;
-        if let Some(source) = datagram.from {
+        if let Some(source) = datagram.from.filter(|source| self.bound != Some(*source)) {
             // The kernel would ignore a source of the other family and choose one itself.
             if source.is_ipv4() != self.is_ipv4 {
                 return Err(io::ErrorKind::InvalidInput.into());
@@ -233,12 +237,12 @@ impl StampSocket {
         batch.fill(self.as_fd(), &self.one_by_one)
     }
 
-    /// Drains the error queue, shows each transmit stamp to `visit` and returns how many there were. Everything else
-    /// on the queue is counted in [`StampSocket::skipped`].
+    /// Drains the error queue through `batch`, shows each transmit stamp to `visit` and returns how many there were.
+    /// Everything else on the queue is counted in [`StampSocket::skipped`].
     ///
     /// A datagram of more than about 950 bytes does not fit with its headers, so its stamp is skipped.
-    pub fn sent_stamps(&self, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
-        drain_stamps(self.as_fd(), &self.skipped, visit)
+    pub fn sent_stamps(&self, batch: &mut Batch, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
+        drain_stamps(self.as_fd(), batch, &self.one_by_one, &self.skipped, visit)
     }
 }
 
@@ -246,25 +250,29 @@ impl StampSocket {
 /// there is counted in `skipped`.
 pub(crate) fn drain_stamps(
     fd: BorrowedFd<'_>,
+    batch: &mut Batch,
+    one_by_one: &AtomicBool,
     skipped: &AtomicU64,
     visit: &mut dyn FnMut(SentStamp<'_>),
 ) -> io::Result<usize> {
-    let mut message = Message::new();
     let mut visited = 0;
     loop {
-        match sys::receive_one(fd, &mut message, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
-            Ok(()) => {}
+        match batch.take(fd, one_by_one, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
+            Ok(1..) => {}
+            Ok(0) => return Ok(visited),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(visited),
             Err(error) => return Err(error),
         }
-        let control = message.control();
-        // The tail of a cut packet is not the payload's.
-        if control::is_sent_stamp(control) && !message.is_truncated() {
-            let (kernel, hardware) = (control::software_stamp(control), control::hardware_stamp(control));
-            visit(SentStamp { packet: message.data(), kernel, hardware });
-            visited += 1;
-        } else {
-            skipped.fetch_add(1, Ordering::Relaxed);
+        for message in batch.messages() {
+            let control = message.control();
+            // The tail of a cut packet is not the payload's.
+            if control::is_sent_stamp(control) && !message.is_truncated() {
+                let (kernel, hardware) = (control::software_stamp(control), control::hardware_stamp(control));
+                visit(SentStamp { packet: message.data(), kernel, hardware });
+                visited += 1;
+            } else {
+                skipped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -331,9 +339,14 @@ impl Batch {
 
     /// Receives what is there. `one_by_one` is set if the kernel lacks recvmmsg(2).
     pub(crate) fn fill(&mut self, fd: BorrowedFd<'_>, one_by_one: &AtomicBool) -> io::Result<usize> {
+        self.take(fd, one_by_one, libc::MSG_DONTWAIT)
+    }
+
+    /// The same with other flags.
+    fn take(&mut self, fd: BorrowedFd<'_>, one_by_one: &AtomicBool, flags: libc::c_int) -> io::Result<usize> {
         self.filled = 0;
         if !one_by_one.load(Ordering::Relaxed) {
-            match sys::receive_many(fd, &mut self.messages, libc::MSG_DONTWAIT) {
+            match sys::receive_many(fd, &mut self.messages, flags) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => one_by_one.store(true, Ordering::Relaxed),
                 received => {
                     self.filled = received?;
@@ -341,13 +354,13 @@ impl Batch {
                 }
             }
         }
-        self.fill_one_by_one(fd)
+        self.take_one_by_one(fd, flags)
     }
 
     /// The same by recvmsg(2). An error behind a datagram is not worth losing the datagram for.
-    fn fill_one_by_one(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    fn take_one_by_one(&mut self, fd: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<usize> {
         for message in &mut self.messages {
-            match sys::receive_one(fd, message, libc::MSG_DONTWAIT) {
+            match sys::receive_one(fd, message, flags) {
                 Ok(()) => self.filled += 1,
                 Err(error) if self.filled == 0 => return Err(error),
                 Err(_) => break,
@@ -384,8 +397,6 @@ impl fmt::Debug for Batch {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
@@ -409,5 +420,33 @@ mod tests {
             seen.extend(batch.datagrams().map(|datagram| datagram.data[0]));
         }
         assert_eq!(seen, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn without_sendmmsg_datagrams_leave_one_by_one() {
+        let server = StampSocket::server((Ipv4Addr::LOCALHOST, 0).into()).expect("a server socket");
+        let client = StampSocket::client(server.local_addr().expect("bound")).expect("a client socket");
+        client.sends_one_by_one.store(true, Ordering::Relaxed); // as after ENOSYS
+        let payloads: Vec<[u8; 1]> = (0..40).map(|n| [n]).collect();
+        let datagrams: Vec<Outgoing<'_>> = payloads.iter().map(|payload| Outgoing::to_peer(payload)).collect();
+        assert_eq!(client.send_many(&datagrams), (0..40).collect::<Vec<usize>>());
+        let mut batch = Batch::new(64);
+        let mut seen = Vec::new();
+        while seen.len() < 40 {
+            let mut fds = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::from(2_000_u16)), Ok(1));
+            server.receive(&mut batch).expect("receive");
+            seen.extend(batch.datagrams().map(|datagram| datagram.data[0]));
+        }
+        assert_eq!(seen, (0..40).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn only_a_call_that_nobody_knows_is_given_up() {
+        for (code, is_unknown) in
+            [(libc::ENOSYS, true), (libc::EBADF, true), (libc::ENOTSOCK, true), (libc::EAGAIN, false), (libc::EPERM, false)]
+        {
+            assert_eq!(is_unknown_call(&io::Error::from_raw_os_error(code)), is_unknown, "{code}");
+        }
     }
 }

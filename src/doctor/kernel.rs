@@ -42,7 +42,7 @@ fn stamps_on_loopback() -> io::Result<Seen> {
     }
     // What waits on an error queue is told without being asked for.
     if is_ready(&sender, PollFlags::empty()) {
-        sender.sent_stamps(&mut |stamp| seen.tx |= stamp.kernel.is_some())?;
+        sender.sent_stamps(&mut batch, &mut |stamp| seen.tx |= stamp.kernel.is_some())?;
     }
     Ok(seen)
 }

@@ -185,8 +185,8 @@ mod tests {
     fn whoever_is_not_at_rest_keeps_its_place_against_those_who_are() {
         let mut throttle = throttle(3);
         // More than there are places. Each is at rest 10 ms later, this one 30 ms later.
-        (0..3).for_each(|_| drop(throttle.asked(at(0), v4(1))));
-        (0..50_000).for_each(|n| drop(throttle.asked(at(1), v4(1_000 + n))));
+        (0..3).for_each(|_| assert_eq!(throttle.asked(at(0), v4(1)), Verdict::Answer));
+        (0..50_000).for_each(|n| assert_eq!(throttle.asked(at(1), v4(1_000 + n)), Verdict::Answer));
         assert_ne!(throttle.asked(at(2), v4(1)), Verdict::Answer);
     }
 }

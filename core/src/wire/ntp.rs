@@ -678,6 +678,8 @@ mod tests {
             prop_assert_eq!(up.to_utc_near(pivot).0, instant);
             prop_assert!(down.to_utc_near(pivot).0 <= instant && instant <= up.to_utc_near(pivot).1);
             prop_assert!(up.0.wrapping_sub(down.0) <= 1);
+            prop_assert_eq!(i128::from(down.0), ticks(instant, Rounding::Down).rem_euclid(1 << 64));
+            prop_assert_eq!(i128::from(up.0), ticks(instant, Rounding::Up).rem_euclid(1 << 64));
         }
 
         #[test]
