@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 use truebound_client::host::VM_PATH_BYTES;
 use truebound_core::leap::LeapTable;
-use truebound_core::settings::{BoundSettings, Discipline, Oscillator, RateLimit, ServerSettings, ServoSettings, Settings};
+use truebound_core::settings::{
+    BoundSettings, Discipline, Oscillator, RateLimit, ServerSettings, ServoSettings, Settings,
+};
 use truebound_core::units::{FreqError, to_f64, to_i64};
 
 use address::{listen_address, prefixes};
@@ -492,7 +494,8 @@ fn read_stamps(table: &Table<'_>) -> Result<StampConfig, ConfigError> {
 
 fn read_server(table: &Table<'_>) -> Result<Option<ServerSettings>, ConfigError> {
     let everywhere = [(Ipv4Addr::UNSPECIFIED, 123).into(), (Ipv6Addr::UNSPECIFIED, 123).into()];
-    let mut server = ServerSettings { listen: everywhere.to_vec(), allow: Vec::new(), deny: Vec::new(), rate_limit: None };
+    let mut server =
+        ServerSettings { listen: everywhere.to_vec(), allow: Vec::new(), deny: Vec::new(), rate_limit: None };
     let enabled = table.get("enabled", boolean)? == Some(true);
     table.set("listen", &mut server.listen, list(listen_address))?;
     server.allow = table.get("allow", list(prefixes))?.unwrap_or_default().concat();

@@ -294,7 +294,8 @@ fn every_key_reaches_its_setting() {
 
 #[test]
 fn a_rate_is_limited_by_an_interval_and_not_by_a_burst_alone() {
-    let limit = |rest: &str| accepted(&format!("server.enabled = true\n{rest}")).settings.server.expect("on").rate_limit;
+    let limit =
+        |rest: &str| accepted(&format!("server.enabled = true\n{rest}")).settings.server.expect("on").rate_limit;
     assert_eq!(limit(""), None);
     assert_eq!(limit("server.burst = 4"), None);
     assert_eq!(limit("server.min-interval = \"0ns\""), None);

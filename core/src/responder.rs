@@ -235,8 +235,7 @@ impl Responder {
         if let Some(moment) = self.moment.filter(|moment| moment.now == now && moment.bound == bound) {
             return Some(moment);
         }
-        let moment =
-            Moment { now, bound, told: told(now, served, Rounding::Down), leap: announced_leap(now, served) };
+        let moment = Moment { now, bound, told: told(now, served, Rounding::Down), leap: announced_leap(now, served) };
         self.moment = Some(moment);
         Some(moment)
     }

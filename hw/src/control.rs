@@ -281,7 +281,8 @@ mod tests {
 
     #[test]
     fn what_is_sent_beside_a_datagram_is_read_back_as_written() {
-        let bytes_of = |sent: &Ancillary| sent.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let bytes_of =
+            |sent: &Ancillary| sent.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
         let v6 = IpAddr::V6("fe80::1:2".parse().expect("an address"));
         let bytes = bytes_of(&Ancillary::EMPTY.from_source(v6));
         assert_eq!((bytes.len(), destination(&bytes)), (40, Some(v6)));

@@ -443,9 +443,13 @@ mod tests {
 
     #[test]
     fn only_a_call_that_nobody_knows_is_given_up() {
-        for (code, is_unknown) in
-            [(libc::ENOSYS, true), (libc::EBADF, true), (libc::ENOTSOCK, true), (libc::EAGAIN, false), (libc::EPERM, false)]
-        {
+        for (code, is_unknown) in [
+            (libc::ENOSYS, true),
+            (libc::EBADF, true),
+            (libc::ENOTSOCK, true),
+            (libc::EAGAIN, false),
+            (libc::EPERM, false),
+        ] {
             assert_eq!(is_unknown_call(&io::Error::from_raw_os_error(code)), is_unknown, "{code}");
         }
     }

@@ -251,7 +251,10 @@ fn an_oversized_datagram_says_that_it_was_cut() {
     }
     assert_eq!(seen, [(1_024, 7, true), (1_024, 8, false)]);
     if client.stamping().tx {
-        assert_eq!(client.sent_stamps(&mut Batch::new(2), &mut |_| panic!("no tail to match")).expect("error queue"), 0);
+        assert_eq!(
+            client.sent_stamps(&mut Batch::new(2), &mut |_| panic!("no tail to match")).expect("error queue"),
+            0
+        );
         assert_eq!(client.skipped(), 2);
     }
 }
@@ -286,7 +289,10 @@ fn a_source_that_is_not_ours_is_an_error() {
         let to = server.local_addr().expect("bound");
         for source in ["192.0.2.1", "2001:db8::1"] {
             let source = source.parse().expect("an address");
-            assert!(server.send(&Outgoing { to: Some(to), from: Some(source), ..Outgoing::to_peer(b"x") }).is_err(), "{address} from {source}");
+            assert!(
+                server.send(&Outgoing { to: Some(to), from: Some(source), ..Outgoing::to_peer(b"x") }).is_err(),
+                "{address} from {source}"
+            );
         }
     }
 }

@@ -46,7 +46,13 @@ impl Host {
     }
 
     /// A request that is received at `now`, with a kernel stamp of `stamp` in raw time.
-    fn asked(&mut self, now: i64, stamp: Option<i64>, transmit: u64, (origin, receive): (u64, u64)) -> Option<Transmit> {
+    fn asked(
+        &mut self,
+        now: i64,
+        stamp: Option<i64>,
+        transmit: u64,
+        (origin, receive): (u64, u64),
+    ) -> Option<Transmit> {
         let mut header = [0; HEADER_BYTES];
         header[0] = 4 << 3 | Mode::Client as u8;
         let (origin, receive, transmit) = (NtpTimestamp(origin), NtpTimestamp(receive), NtpTimestamp(transmit));
@@ -116,7 +122,8 @@ fn the_longest_prefix_decides_and_silence_is_denial() {
 fn a_stamp_is_asked_for_where_the_request_shows_interest() {
     let mut host = Host::new(None);
     host.read(0);
-    for (fields, wants) in [(BLANK, false), ((0, 9), true), ((9, 0), true), ((9, 9), true), ((0, 5), false), ((9, 5), false)]
+    for (fields, wants) in
+        [(BLANK, false), ((0, 9), true), ((9, 0), true), ((9, 9), true), ((0, 5), false), ((9, 5), false)]
     {
         // The transmit field is 5.
         let answer = host.asked(MS, None, 5, fields).expect("allowed");
@@ -134,7 +141,10 @@ fn a_client_that_shows_interest_at_once_gets_the_stamp_of_its_first_answer() {
     let second = packet(&host.asked(2 * MS, None, 7, (name.0, 8)).expect("allowed"));
     assert_eq!(second.origin, NtpTimestamp(8), "interleaved");
     let left = host.raw_of(second.transmit);
-    assert!((MS + 800..=MS + 1_000).contains(&left), "{left}: not later than it left, and no more than the readings allow");
+    assert!(
+        (MS + 800..=MS + 1_000).contains(&left),
+        "{left}: not later than it left, and no more than the readings allow"
+    );
     assert_eq!(host.responder.counters.interleaved, 1);
 }
 

@@ -35,9 +35,13 @@ pub(crate) struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is honest; interleaved or not.
-    Honest { interleaved: bool },
+    Honest {
+        interleaved: bool,
+    },
     /// It tells a time that cannot be, beyond its own claim by so many ns.
-    Dishonest { by_ns: i64 },
+    Dishonest {
+        by_ns: i64,
+    },
     /// The server says that it does not know the time, or that we ask too often.
     Unsynchronised,
     Kiss,

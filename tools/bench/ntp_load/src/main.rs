@@ -8,9 +8,12 @@
 //! truth: what an answer tells must lie between the client's own readings before sending and after receiving, within the
 //! root distance that the answer claims.
 //!
+//! With `--bare` it answers instead, doing as little as can be done: what the kernel alone takes.
+//!
 //! Exit 1 if an answer was not honest, or if there was none.
 #![forbid(unsafe_code)]
 
+mod bare;
 mod client;
 mod port;
 mod tally;
@@ -44,7 +47,7 @@ struct Arguments {
     #[arg(long, default_value_t = 64)]
     ports: usize,
     /// Clients behind each port, each with one request under way; at most 256
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     lanes: u16,
     /// Ask for the transmit stamp of the previous answer (RFC 9769)
     #[arg(long)]
@@ -52,18 +55,27 @@ struct Arguments {
     /// Ask without waiting for answers
     #[arg(long)]
     flood: bool,
+    /// Answer at this address instead of asking, doing as little as can be done, until killed
+    #[arg(long, conflicts_with_all = ["json", "interleaved", "flood"])]
+    bare: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let tally = match run(&arguments) {
+    let outcome =
+        if arguments.bare { bare::serve(arguments.server).map(|()| Tally::default()) } else { run(&arguments) };
+    let tally = match outcome {
         Ok(tally) => tally,
         Err(error) => {
             eprintln!("ntp_load: {error}");
             return ExitCode::from(2);
         }
     };
-    if arguments.json { println!("{}", tally.as_json()) } else { println!("{tally}") }
+    if arguments.json {
+        println!("{}", tally.as_json())
+    } else {
+        println!("{tally}")
+    }
     if tally.violations == 0 && tally.answers > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

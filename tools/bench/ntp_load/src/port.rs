@@ -100,7 +100,7 @@ impl AsFd for Port {
 }
 
 /// CLOCK_REALTIME: the truth.
-fn real_now() -> RealTime {
+pub(crate) fn real_now() -> RealTime {
     clock_gettime(ClockId::CLOCK_REALTIME).map_or(RealTime::from_ns(0), |now| {
         RealTime::from_ns(now.tv_sec().saturating_mul(NS_PER_S).saturating_add(now.tv_nsec()))
     })
