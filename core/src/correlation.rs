@@ -99,6 +99,11 @@ impl<T: StampTime> Correlation<T> {
         self.readings.push_back(reading);
     }
 
+    /// The last reading that was over before `at`.
+    pub(crate) fn last_before(&self, at: RawTime) -> Option<&CrossReading<T>> {
+        self.readings.iter().rev().find(|reading| reading.after <= at)
+    }
+
     /// Forgets everything: raw time is another clock now.
     pub(crate) fn clear(&mut self) {
         self.readings.clear();

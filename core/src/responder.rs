@@ -31,6 +31,8 @@ use throttle::{Throttle, Verdict};
 const MAX_OWN_ADDRESSES: usize = 64;
 /// What we claim of our readings, log2 s: 30 ns.
 const PRECISION: i8 = -25;
+/// A stamp this much older than a reading of the clocks is older, whatever its noise, ns.
+const WAITED_NS: i64 = 10_000;
 /// Where the receive timestamp lies in an answer: unique, so it names the answer in the error queue.
 const COOKIE_AT: usize = 32;
 
@@ -183,13 +185,18 @@ impl Responder {
         self.forget();
     }
 
-    /// Not before the request really arrived, in raw time. It may have waited long, behind many others.
+    /// Not before the request really arrived, in raw time: as a rule since the last reading of both clocks. Or it waited
+    /// behind many others, while the clocks were read for these.
     fn arrival(&self, received: &Received<'_>, correlation: &Correlation) -> RawTime {
         let late = received.user_after;
-        match received.kernel.map(|stamp| correlation.map_until(stamp, late)) {
-            Some(Mapped::Span(span)) => span.widened(self.stamp_error_ns, RawSpan { late, ..span }).late,
-            _ => late,
-        }
+        let Some(stamp) = received.kernel else { return late };
+        let last = correlation.last_before(late);
+        let mapped = if last.is_some_and(|last| last.real.ns_since(stamp) > WAITED_NS) {
+            correlation.map_until(stamp, late)
+        } else {
+            correlation.map(stamp, RawSpan { early: last.map_or(late, |last| last.after), late })
+        };
+        mapped.span().map_or(late, |span| span.widened(self.stamp_error_ns, RawSpan { late, ..span }).late)
     }
 
     /// Forgets when answers left: raw time is another clock now.

@@ -118,7 +118,7 @@ impl Ancillary {
 
     /// Sets the datagram's source address. Leaves the interface to the routing table (a link-local destination names it
     /// by its scope).
-    pub(crate) fn from_source(mut self, source: IpAddr) -> Self {
+    pub(crate) fn sourced_at(mut self, source: IpAddr) -> Self {
         let mut data = [0; 24];
         match source {
             IpAddr::V4(v4) => {
@@ -284,14 +284,14 @@ mod tests {
         let bytes_of =
             |sent: &Ancillary| sent.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
         let v6 = IpAddr::V6("fe80::1:2".parse().expect("an address"));
-        let bytes = bytes_of(&Ancillary::EMPTY.from_source(v6));
+        let bytes = bytes_of(&Ancillary::EMPTY.sourced_at(v6));
         assert_eq!((bytes.len(), destination(&bytes)), (40, Some(v6)));
 
-        let bytes = bytes_of(&Ancillary::EMPTY.from_source(Ipv4Addr::new(10, 1, 2, 3).into()));
+        let bytes = bytes_of(&Ancillary::EMPTY.sourced_at(Ipv4Addr::new(10, 1, 2, 3).into()));
         assert_eq!((bytes.len(), &bytes[20..24]), (32, &[10, 1, 2, 3][..]));
 
         // The longest: the flags stand behind the address.
-        let bytes = bytes_of(&Ancillary::EMPTY.from_source(v6).stamped());
+        let bytes = bytes_of(&Ancillary::EMPTY.sourced_at(v6).stamped());
         let (level, kind) = (libc::SOL_SOCKET, libc::SO_TIMESTAMPING);
         let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE.to_ne_bytes();
         assert_eq!((bytes.len(), destination(&bytes)), (64, Some(v6)));

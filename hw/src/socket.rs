@@ -223,7 +223,7 @@ impl StampSocket {
             if source.is_ipv4() != self.is_ipv4 {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
-            control = control.from_source(source);
+            control = control.sourced_at(source);
         }
         if datagram.wants_stamp && self.stamping.tx {
             control = control.stamped();

@@ -138,7 +138,6 @@ fn place(number: u64) -> usize {
 }
 
 /// Multiplicative hashing: names differ in their low bits. They are this host's time, so nobody else chooses them.
-#[expect(clippy::cast_possible_truncation, reason = "12 bits")]
 fn hash(name: NtpTimestamp) -> usize {
     (name.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - KEPT_BITS)) as usize
 }

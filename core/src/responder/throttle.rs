@@ -86,7 +86,6 @@ impl Throttle {
         &mut set[way]
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "10 bits")]
     fn set(&self, key: u64) -> usize {
         // Two rounds of multiplication and folding: every bit of key and seed reaches the high ones.
         let mixed = (key ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -99,7 +98,6 @@ impl Throttle {
 fn key_of(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(v4) => 0xffff << 32 | u64::from(u32::from(v4)),
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
         IpAddr::V6(v6) => (u128::from(v6) >> 64) as u64,
     }
 }
