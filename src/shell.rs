@@ -304,7 +304,7 @@ impl Shell {
             Err(_) => return self.step(Input::Unsent { token: transmit.token }, ""),
         };
         let user_before = self.clock.raw_now();
-        let sent = watched.get().send(&outgoing(&transmit, None));
+        let sent = watched.get().send(&outgoing(&transmit, None, self.use_kernel_stamps));
         let user_after = self.clock.raw_now();
         if sent.is_err() {
             return self.step(Input::Unsent { token: transmit.token }, "");
@@ -329,9 +329,9 @@ impl Shell {
         if let Some(watched) = self.sockets.get_mut(id) {
             let user_before = self.clock.raw_now();
             let datagrams: Vec<Outgoing<'_>> =
-                answers.iter().map(|transmit| outgoing(transmit, Some(transmit.to))).collect();
+                answers.iter().map(|transmit| outgoing(transmit, Some(transmit.to), wants_stamps)).collect();
             for index in watched.get().send_many(&datagrams) {
-                if wants_stamps && answers[index].wants_stamp {
+                if datagrams[index].wants_stamp {
                     watched.await_stamps(&answers[index], user_before);
                 }
             }
@@ -535,9 +535,9 @@ impl Fixed {
     }
 }
 
-fn outgoing(transmit: &Transmit, to: Option<SocketAddr>) -> Outgoing<'_> {
+fn outgoing(transmit: &Transmit, to: Option<SocketAddr>, use_stamps: bool) -> Outgoing<'_> {
     let Transmit { data, from, wants_stamp, .. } = transmit;
-    Outgoing { data: data.as_slice(), to, from: *from, wants_stamp: *wants_stamp }
+    Outgoing { data: data.as_slice(), to, from: *from, wants_stamp: *wants_stamp && use_stamps }
 }
 
 fn listening(settings: &Settings) -> Vec<SocketAddr> {

@@ -255,7 +255,7 @@ impl Responder {
 }
 
 /// May the client want to know when its answer leaves? In interleaved mode the receive and transmit fields of a request
-/// differ; a client that never uses it leaves the receive field at zero, as the origin (RFC 9769 §2, RFC 8633).
+/// differ (RFC 9769); a client that never uses it has nothing to say in the receive and origin fields.
 fn shows_interest_in_stamps(request: &Packet) -> bool {
     let is_blank = request.origin == NtpTimestamp::ZERO && request.receive == NtpTimestamp::ZERO;
     request.receive != request.transmit && !is_blank

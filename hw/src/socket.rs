@@ -33,6 +33,8 @@ pub struct StampSocket {
     /// The one local address of a server that listens there only: datagrams need not say where they come from or go to.
     bound: Option<IpAddr>,
     stamping: StampSupport,
+    /// What is sent is stamped without being asked for.
+    stamps_all: bool,
     /// The kernel (or the world in its place) lacks recvmmsg(2).
     one_by_one: AtomicBool,
     /// It lacks sendmmsg(2).
@@ -145,6 +147,7 @@ impl StampSocket {
             is_ipv4: address.is_ipv4(),
             bound: None,
             stamping,
+            stamps_all,
             one_by_one: AtomicBool::new(false),
             sends_one_by_one: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
@@ -225,7 +228,7 @@ impl StampSocket {
             }
             control = control.sourced_at(source);
         }
-        if datagram.wants_stamp && self.stamping.tx {
+        if datagram.wants_stamp && self.stamping.tx && !self.stamps_all {
             control = control.stamped();
         }
         Ok(Parcel { data: datagram.data, to: datagram.to.map(SockaddrStorage::from), control })

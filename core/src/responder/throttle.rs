@@ -1,6 +1,6 @@
 //! How often each client may ask: a bounded table of who asked when.
 //!
-//! A client may ask once per interval, and `burst` times at once after a rest (RFC 5905 §7.4, RFC 8633 §5.4). One number
+//! A client may ask once per interval, and `burst` times at once after a rest (RFC 5905 §7.4, RFC 8633). One number
 //! per client tells it: the instant at which it would be back at rest. An IPv6 client is its /64, of which it has every
 //! address. The table has sets of [`WAYS`] places; a newcomer takes the place of the one in its set that is at rest soonest.
 //! One at rest already loses nothing by it. Of the others each loses only a count against it, so that a flood from more
