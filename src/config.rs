@@ -29,7 +29,8 @@ use toml::de::DeTable;
 use truebound_client::host::VM_PATH_BYTES;
 use truebound_core::leap::LeapTable;
 use truebound_core::settings::{
-    BoundSettings, Discipline, LeapPolicy, Oscillator, RivalPolicy, ServerSettings, ServoSettings, Settings, StepPolicy,
+    BoundSettings, Discipline, LeapPolicy, Oscillator, RateLimit, RivalPolicy, ServerSettings, ServoSettings, Settings,
+    StepPolicy,
 };
 use truebound_core::units::{FreqError, to_f64, to_i64};
 
@@ -78,7 +79,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 13] = [
     ("selection", &["max-liars"]),
     ("servo", &["time-constant", "max-slew", "step-threshold", "step", "leap", "rival"]),
     ("stamps", &["kernel", "watch-steps", "error"]),
-    ("server", &["enabled", "listen", "allow", "deny"]),
+    ("server", &["enabled", "listen", "allow", "deny", "min-interval", "burst"]),
     ("leap", &["file"]),
     ("clockbound", &["shm0", "shm1", "directory", "realtime-slew"]),
     ("feed", &["sock", "shm"]),
@@ -148,6 +149,9 @@ pub(crate) const TABLES: [(&str, &[&str]); 13] = [
 const LEAP_FILE: &str = "/usr/share/zoneinfo/leap-seconds.list";
 /// A list of leap seconds is a few kB.
 const LEAP_FILE_LIMIT: u64 = 1 << 20;
+
+/// Requests of one client that a server answers at once after a rest: more than any client's burst at its start.
+const DEFAULT_BURST: u32 = 16;
 
 /// Everything the file decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -519,11 +523,15 @@ fn read_stamps(table: &Table<'_>) -> Result<StampConfig, ConfigError> {
 
 fn read_server(table: &Table<'_>) -> Result<Option<ServerSettings>, ConfigError> {
     let everywhere = [(Ipv4Addr::UNSPECIFIED, 123).into(), (Ipv6Addr::UNSPECIFIED, 123).into()];
-    let mut server = ServerSettings { listen: everywhere.to_vec(), allow: Vec::new(), deny: Vec::new() };
+    let mut server =
+        ServerSettings { listen: everywhere.to_vec(), allow: Vec::new(), deny: Vec::new(), rate_limit: None };
     let enabled = table.get("enabled", boolean)? == Some(true);
     table.set("listen", &mut server.listen, list(listen_address))?;
     server.allow = table.get("allow", list(prefixes))?.unwrap_or_default().concat();
     server.deny = table.get("deny", list(prefixes))?.unwrap_or_default().concat();
+    let min_interval_ns = table.get("min-interval", duration(0, MIN))?.unwrap_or_default();
+    let burst = table.get("burst", integer(1, 1024))?.unwrap_or(DEFAULT_BURST);
+    server.rate_limit = (min_interval_ns > 0).then_some(RateLimit { min_interval_ns, burst });
     if let Some(entry) = table.entry("listen")
         && repeats(&server.listen)
     {

@@ -7,12 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::sync::mpsc::UnboundedSender;
 use truebound_core::io::{SocketId, Transmit, TxToken};
 use truebound_core::time::{RawTime, RealTime};
-use truebound_hw::socket::{SentStamp, StampSocket};
+use truebound_hw::socket::{Batch, SentStamp, StampSocket};
 
 use crate::watch::{Ready, Watch};
 
 /// Transmissions of one socket whose stamp may still come; beyond it the oldest is given up.
 const MAX_AWAITED: usize = 256;
+
+/// A stamp that comes after those of so many later transmissions does not come.
+const MAX_DISORDER: usize = 32;
 
 /// A transmission whose stamp may still come.
 struct Awaited {
@@ -33,7 +36,7 @@ pub(crate) struct Stamped {
 /// A socket of NTP, and what was sent through it.
 pub(crate) struct Watched {
     watch: Watch<StampSocket>,
-    /// The address that a connected socket got.
+    /// Its own address, if there is one only.
     pub(crate) local: Option<IpAddr>,
     awaited: VecDeque<Awaited>,
 }
@@ -49,7 +52,7 @@ impl Watched {
     }
 
     fn from(watch: Watch<StampSocket>) -> Self {
-        let local = watch.get().local_addr().ok().map(|address| address.ip());
+        let local = watch.get().local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
         Watched { watch, local, awaited: VecDeque::new() }
     }
 
@@ -79,24 +82,27 @@ impl Watched {
     }
 
     /// The stamps that came. The kernel gives the whole packet back; its tail is our datagram.
-    pub(crate) fn stamps(&mut self) -> Vec<Stamped> {
+    pub(crate) fn stamps(&mut self, batch: &mut Batch) -> Vec<Stamped> {
         let mut found = Vec::new();
         let awaited = &mut self.awaited;
-        let visited = self.watch.get().sent_stamps(&mut |stamp| found.extend(matched(awaited, &stamp)));
+        let visited = self.watch.get().sent_stamps(batch, &mut |stamp| found.extend(matched(awaited, &stamp)));
         // An error here means no stamps: the core knows what that means.
         let _ = visited;
         found
     }
 }
 
-/// The transmission of a packet gets its stamp.
+/// The transmission of a packet gets its stamp. Stamps come about in the order of the packets: one that is long overdue
+/// is given up, or those that never come would be looked at for each that does.
 fn matched(awaited: &mut VecDeque<Awaited>, stamp: &SentStamp<'_>) -> Option<Stamped> {
     let is_of = |wait: &Awaited| {
         let tail = stamp.packet.len().checked_sub(wait.from_end).and_then(|at| stamp.packet.get(at..));
         tail.is_some_and(|tail| tail.starts_with(&wait.cookie))
     };
     let kernel = stamp.kernel?;
-    let wait = awaited.remove(awaited.iter().position(is_of)?)?;
+    let index = awaited.iter().position(is_of)?;
+    let wait = awaited.remove(index)?;
+    awaited.drain(..index.saturating_sub(MAX_DISORDER));
     Some(Stamped { token: wait.token, user_before: wait.user_before, kernel })
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn status(report: &AgentReport, disciplined_ns: Option<i64>) -> Value
         "groups": { "configured": configured, "answering": answering, "max_liars": max_liars },
         "server": report.server.map(|server| json!({
             "answered": server.answered, "interleaved": server.interleaved, "denied": server.denied,
-            "malformed": server.malformed,
+            "limited": server.limited, "kissed": server.kissed, "malformed": server.malformed,
         })),
         "ptp": report.ptp.iter().map(ptp::port).collect::<Vec<_>>(),
         "phcs": report.phcs.iter().map(ptp::phc).collect::<Vec<_>>(),

@@ -14,7 +14,7 @@ use truebound_core::estimate::Filter;
 use truebound_core::io::PhcId;
 use truebound_core::leap::LeapTable;
 use truebound_core::settings::{
-    DelayMechanism, Discipline, LeapPolicy, Oscillator, PpsEdge, Prefix, PtpRole, PtpSettings, PtpTransport,
+    DelayMechanism, Discipline, LeapPolicy, Oscillator, PpsEdge, Prefix, PtpRole, PtpSettings, PtpTransport, RateLimit,
     ReferenceClock, RivalPolicy, ServerSettings, Settings, SockAccess, SourceKind, SourceSettings, StepPolicy,
     Timescale,
 };
@@ -159,6 +159,8 @@ fn the_example_file_has_every_key_with_its_default_and_range() {
         ("clock.discipline = \"virtual\"\n[virtual]", "period", "\"0s\""),
         ("clock.discipline = \"virtual\"\n[virtual]", "jitter", "\"-1ns\""),
         ("clock.discipline = \"virtual\"\n[virtual]", "seed", "-1"),
+        ("[server]", "min-interval", "\"-1ns\""),
+        ("[server]", "burst", "0"),
         ("[clockbound]", "realtime-slew", "\"0ppm\""),
         ("[[source]]\nserver = \"a\"", "poll-min", "\"0s\""),
         ("[[source]]\nserver = \"a\"", "burst", "17"),
@@ -228,6 +230,8 @@ fn every_key_reaches_its_setting() {
         listen = ["127.0.0.1:0"]
         allow = ["all"]
         deny = ["192.0.2.0/24", "2001:db8::1"]
+        min-interval = "10ms"
+        burst = 32
         [[source]]
         server = "192.0.2.1:1123"
         name = "rack"
@@ -278,6 +282,7 @@ fn every_key_reaches_its_setting() {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         allow: vec![Prefix { address: v4, bits: 0 }, Prefix { address: v6, bits: 0 }],
         deny: vec![prefix("192.0.2.0", 24), prefix("2001:db8::1", 128)],
+        rate_limit: Some(RateLimit { min_interval_ns: 10_000_000, burst: 32 }),
     };
     assert_eq!(settings.server, Some(server));
     let [rack, pool] = &settings.sources[..] else { panic!("two sources") };
@@ -335,6 +340,16 @@ fn reference_clocks_and_feeds_reach_their_settings() {
 }
 
 #[test]
+fn a_rate_is_limited_by_an_interval_and_not_by_a_burst_alone() {
+    let limit =
+        |rest: &str| accepted(&format!("server.enabled = true\n{rest}")).settings.server.expect("on").rate_limit;
+    assert_eq!(limit(""), None);
+    assert_eq!(limit("server.burst = 4"), None);
+    assert_eq!(limit("server.min-interval = \"0ns\""), None);
+    assert_eq!(limit("server.min-interval = \"1ns\""), Some(RateLimit { min_interval_ns: 1, burst: 16 }));
+}
+
+#[test]
 fn the_report_is_what_the_design_shows() {
     let text = "\n\n[[source]]\nserver = \"a\"\n\n\n\n\n\n\n\n\n\npoll-min = \"5 parsecs\"\n";
     let expected = "\
@@ -379,6 +394,7 @@ fn the_edges_of_ranges_are_legal_and_one_beyond_is_not() {
         ("[bound]\n", "max-holdover", "0.999999999s", "1s", "168h", "168.01h"),
         ("[bound]\n", "publish-interval", "9.999999ms", "10ms", "60s", "60000000001ns"),
         ("[bound]\n", "memory", "7999999us", "8s", "24h", "1440.1min"),
+        ("[server]\n", "min-interval", "-1ns", "0ns", "1min", "60000000001ns"),
         ("[servo]\n", "time-constant", "99.999ms", "100ms", "1h", "3600.000001s"),
         ("[servo]\n", "max-slew", "999.999ppb", "1ppm", "100000ppm", "100000.1ppm"),
         ("[servo]\n", "step-threshold", "999ns", "1us", "8760h", "8761h"),
@@ -415,6 +431,7 @@ fn the_edges_of_ranges_are_legal_and_one_beyond_is_not() {
     }
     for (before, key, low, min, max, high) in [
         (server, "burst", -1, 0, 16, 17),
+        ("[server]\n", "burst", 0, 1, 1024, 1025),
         ("[[source]]\npool = \"a\"\n", "count", 0, 1, 16, 17),
         ("[selection]\n", "max-liars", -1, 0, 64, 65),
         (port, "domain", -1, 0, 127, 128),

@@ -30,7 +30,7 @@ use crate::io::{
 use crate::ptp::{Engine, is_ptp};
 use crate::region::Region;
 use crate::responder::{Responder, Served, TOKEN_BIT, reference_id_of};
-use crate::settings::{Settings, SourceKind, SourceSettings};
+use crate::settings::{FNV_OFFSET, Settings, SourceKind, SourceSettings, fnv1a};
 use crate::status::{self, Broken};
 use crate::synthesis::{LocalSource, Synthesis, World};
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime};
@@ -61,6 +61,7 @@ pub struct Agent {
     names: Vec<NameLookup>,
     local: Option<LocalSource>,
     responder: Option<Responder>,
+    responder_seed: u64,
     synthesis: Synthesis,
     disciplined: steering::Disciplined,
     next_association: u32,
@@ -91,7 +92,8 @@ impl Agent {
     pub fn new(now: RawTime, settings: Settings, seed: [u8; 32]) -> Self {
         let mut agent = Agent {
             synthesis: Synthesis::new(&settings),
-            responder: settings.server.clone().map(|server| Responder::new(server, settings.stamp_error_ns)),
+            responder: None,
+            responder_seed: fnv1a(FNV_OFFSET, seed.iter().copied()),
             disciplined: steering::Disciplined::new(now, settings.discipline),
             settings: Settings { sources: Vec::new(), ..settings.clone() },
             now,
@@ -114,6 +116,7 @@ impl Agent {
             is_tapped: false,
         };
         agent.settings_changed();
+        agent.renew_responder();
         agent.outputs.push_back(Output::ReadCross);
         for source in settings.sources {
             agent.add_source(source);
@@ -345,6 +348,7 @@ impl Agent {
                     data,
                     token: TxToken(u64::from(association.id.0) << 32 | u64::from(sequence)),
                     cookie_at: ntp::COOKIE_AT,
+                    wants_stamp: true,
                 }));
             }
             Peer::Phc(source) => {
@@ -556,13 +560,17 @@ impl Agent {
         self.synthesis.forget_roster();
     }
 
+    fn renew_responder(&mut self) {
+        let (e, seed) = (self.settings.stamp_error_ns, self.responder_seed);
+        self.responder = self.settings.server.clone().map(|server| Responder::new(server, e, seed));
+    }
+
     /// Keeps what did not change. Anything but a mere addition starts a new epoch: what was published relied on it.
     fn reconfigured(&mut self, settings: Settings) {
         let old = std::mem::replace(&mut self.settings, settings);
         self.settings_changed();
         if self.settings.server != old.server {
-            let e = self.settings.stamp_error_ns;
-            self.responder = self.settings.server.clone().map(|server| Responder::new(server, e));
+            self.renew_responder();
         }
         if self.settings.ptp != old.ptp {
             self.engine = self.engine.renewed(&self.settings.ptp);

@@ -106,6 +106,8 @@ impl<T: StampTime> Correlation<T> {
             self.readings.len().checked_sub(2).and_then(|at| self.readings.get(at)).map(|one| one.before);
         if let Some((last_but_one, other)) = last_but_one.zip(self.readings.back_mut())
             && reading.before.ns_since(last_but_one) < spacing_ns
+            // Between two rates of our own a clock ran at one of them: that is worth keeping apart.
+            && (other.rate == reading.rate || !self.margins.is_ours)
         {
             reading.was_set |= other.was_set;
             if other.rate != reading.rate {
@@ -117,9 +119,9 @@ impl<T: StampTime> Correlation<T> {
         self.push(reading);
     }
 
-    /// When the last reading ended that was over before `at`.
-    pub(crate) fn last_before(&self, at: RawTime) -> Option<RawTime> {
-        self.readings.iter().rev().map(|reading| reading.after).find(|&after| after <= at)
+    /// The last reading that was over before `at`.
+    pub(crate) fn last_before(&self, at: RawTime) -> Option<&CrossReading<T>> {
+        self.readings.iter().rev().find(|reading| reading.after <= at)
     }
 
     /// Forgets everything: raw time is another clock now.

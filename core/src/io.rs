@@ -316,6 +316,8 @@ pub struct Transmit {
     pub token: TxToken,
     /// Eight bytes at this offset of the datagram identify it in the error queue.
     pub cookie_at: usize,
+    /// Somebody wants to know when it leaves; otherwise [`Input::Sent`] tells nobody anything, and may be left out.
+    pub wants_stamp: bool,
 }
 
 /// Bytes of a datagram, inline.

@@ -3,7 +3,13 @@
 //! It serves θ's midpoint; the root dispersion is the half-width, rounded up, so a client that adds it stays right. The
 //! receive timestamp is the *late* end of the raw interval of our receive stamp and the transmit timestamp the early end
 //! of our transmit stamp: both only make a client's constraints looser. In interleaved mode a client gets the kernel's
-//! stamp of the previous answer; the ring of answers is bounded, and an answer without a stamp falls back to basic mode.
+//! stamp of the previous answer; an answer without a stamp falls back to basic mode. A stamp costs as much as an answer,
+//! so it is asked for only where the request shows that its client may want it: one that uses interleaved mode sends
+//! receive and transmit fields that differ, and a client of ours does so from its first request on. One that shows it
+//! only by naming our last answer gets basic mode once more.
+
+mod answers;
+mod throttle;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeSet, VecDeque};
@@ -17,13 +23,16 @@ use crate::leap::LeapTable;
 use crate::settings::{Prefix, ServerSettings};
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime};
 use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, Rounding, ShortTime};
+pub(crate) use answers::TOKEN_BIT;
+use answers::{Answers, KEPT};
+use throttle::{Throttle, Verdict};
 
-/// Answers remembered for interleaved mode.
-const REMEMBERED: usize = 1024;
 /// Own addresses remembered.
 const MAX_OWN_ADDRESSES: usize = 64;
 /// What we claim of our readings, log2 s: 30 ns.
 const PRECISION: i8 = -25;
+/// A stamp this much older than a reading of the clocks is older, whatever its noise, ns.
+const WAITED_NS: i64 = 10_000;
 /// Where the receive timestamp lies in an answer: unique, so it names the answer in the error queue.
 const COOKIE_AT: usize = 32;
 
@@ -49,17 +58,12 @@ pub struct ServerCounters {
     pub interleaved: u64,
     /// Requests from addresses that are not allowed.
     pub denied: u64,
+    /// Requests of clients that ask too often.
+    pub limited: u64,
+    /// Of these, told so.
+    pub kissed: u64,
     /// Datagrams that are no requests.
     pub malformed: u64,
-}
-
-/// An answer that was given: by its receive timestamp a client may ask when it left.
-#[derive(Clone, Copy, Debug)]
-struct Given {
-    client: IpAddr,
-    receive: NtpTimestamp,
-    token: TxToken,
-    left: Option<RawSpan>,
 }
 
 /// A kernel stamp of an answer, until a reading of both clocks follows it.
@@ -70,39 +74,51 @@ struct Unbracketed {
     kernel: RealTime,
 }
 
+/// What every answer says that is composed at one instant from one bound.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    now: RawTime,
+    bound: Bound,
+    /// Our time then, and how wrong it may be, ns.
+    told: Option<(NtpTimestamp, i64)>,
+    leap: Leap,
+}
+
 /// The responder's state.
 #[derive(Clone, Debug)]
 pub(crate) struct Responder {
     settings: ServerSettings,
     /// e: how early or late our kernel stamps may be (BOUND §2).
     stamp_error_ns: i64,
-    given: VecDeque<Given>,
+    throttle: Option<Throttle>,
+    answers: Answers,
     unbracketed: VecDeque<Unbracketed>,
+    /// Requests come in batches, which are answered at one instant.
+    moment: Option<Moment>,
     /// Addresses of ours that were asked: a server that follows one of them echoes us.
     pub(crate) asked_at: BTreeSet<IpAddr>,
-    next_token: u64,
     pub(crate) counters: ServerCounters,
 }
 
-/// Tokens of the responder have this bit; those of associations do not.
-pub(crate) const TOKEN_BIT: u64 = 1 << 63;
-
 impl Responder {
-    pub(crate) fn new(settings: ServerSettings, stamp_error_ns: i64) -> Self {
+    /// Equal seeds give equal answers.
+    pub(crate) fn new(settings: ServerSettings, stamp_error_ns: i64, seed: u64) -> Self {
         Responder {
+            throttle: settings.rate_limit.map(|limit| Throttle::new(limit, seed)),
             settings,
             stamp_error_ns,
-            given: VecDeque::new(),
+            answers: Answers::new(),
             unbracketed: VecDeque::new(),
+            moment: None,
             asked_at: BTreeSet::new(),
-            next_token: 0,
             counters: ServerCounters::default(),
         }
     }
 
     /// Answers a request, or not.
     pub(crate) fn received(&mut self, now: RawTime, received: &Received<'_>, served: &Served<'_>) -> Option<Transmit> {
-        if !is_allowed(&self.settings, received.from.ip()) {
+        let client = received.from.ip();
+        if !is_allowed(&self.settings, client) {
             self.counters.denied += 1;
             return None;
         }
@@ -111,30 +127,44 @@ impl Responder {
             self.counters.malformed += 1;
             return None;
         };
+        match self.throttle.as_mut().map_or(Verdict::Answer, |throttle| throttle.asked(now, client)) {
+            Verdict::Answer => {}
+            verdict => return self.refused(received, &request, verdict),
+        }
         if let Some(to) = received.to.filter(|_| self.asked_at.len() < MAX_OWN_ADDRESSES) {
             self.asked_at.insert(to.to_canonical());
         }
         let wants_exact = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse).is_some();
         let arrived = self.arrival(received, served.correlation);
-        let token = TxToken(TOKEN_BIT | self.next_token);
-        self.next_token += 1;
-        let (packet, claim_ns) = self.answer(now, &request, received.from.ip(), arrived, served);
-        self.remember(Given { client: received.from.ip(), receive: packet.receive, token, left: None });
+        let (packet, claim_ns) = self.answer(now, &request, client, arrived, served);
         self.counters.answered += 1;
-        Some(Transmit {
-            socket: received.socket,
-            to: received.from,
-            from: received.to,
-            data: encode(&packet, claim_ns.filter(|_| wants_exact)),
-            token,
-            cookie_at: COOKIE_AT,
-        })
+        // Without a name there is nothing to ask for later.
+        let wants_stamp = packet.receive != NtpTimestamp::ZERO && shows_interest_in_stamps(&request);
+        let token = if wants_stamp { self.answers.keep(client, packet.receive) } else { self.answers.unkept() };
+        let data = encode(&packet, claim_ns.filter(|_| wants_exact));
+        Some(reply(received, data, token, wants_stamp))
+    }
+
+    /// Tells a client that it asks too often, or does not even do that. As others do, the kiss repeats the request's
+    /// transmit timestamp in every place: clients refuse packets without timestamps, and these say nothing.
+    fn refused(&mut self, received: &Received<'_>, request: &Packet, verdict: Verdict) -> Option<Transmit> {
+        self.counters.limited += 1;
+        let limit = self.settings.rate_limit.filter(|_| verdict == Verdict::Kiss)?;
+        self.counters.kissed += 1;
+        let kiss = Packet {
+            poll: request.poll.max(poll_of(limit.min_interval_ns)),
+            reference_id: *b"RATE",
+            receive: request.transmit,
+            transmit: request.transmit,
+            ..unsynchronised(request)
+        };
+        Some(reply(received, encode(&kiss, None), self.answers.unkept(), false))
     }
 
     /// The answer with this token left. Without a kernel stamp there is nothing better to tell than basic mode does.
     pub(crate) fn sent(&mut self, token: TxToken, user: RawSpan, kernel: Option<RealTime>) {
         let Some(kernel) = kernel else { return };
-        if self.unbracketed.len() == REMEMBERED {
+        if self.unbracketed.len() == KEPT {
             self.unbracketed.pop_front();
         }
         self.unbracketed.push_back(Unbracketed { token, user, kernel });
@@ -143,9 +173,8 @@ impl Responder {
     /// Both clocks were read: stamps taken before that can be mapped to raw time now.
     pub(crate) fn bracketed(&mut self, correlation: &Correlation) {
         for stamp in self.unbracketed.drain(..) {
-            let given = self.given.iter_mut().rev().find(|given| given.token == stamp.token);
-            if let (Some(given), Mapped::Span(span)) = (given, correlation.map(stamp.kernel, stamp.user)) {
-                given.left = Some(span.widened(self.stamp_error_ns, stamp.user));
+            if let Mapped::Span(span) = correlation.map(stamp.kernel, stamp.user) {
+                self.answers.left(stamp.token, span.widened(self.stamp_error_ns, stamp.user));
             }
         }
     }
@@ -156,20 +185,25 @@ impl Responder {
         self.forget();
     }
 
-    /// Not before the request really arrived, in raw time.
+    /// Not before the request really arrived, in raw time: as a rule since the last reading of both clocks. Or it waited
+    /// behind many others, while the clocks were read for these.
     fn arrival(&self, received: &Received<'_>, correlation: &Correlation) -> RawTime {
-        let early = correlation.last_before(received.user_after).unwrap_or(received.user_after);
-        let user = RawSpan { early, late: received.user_after };
-        match received.kernel.map(|stamp| correlation.map(stamp, user)) {
-            Some(Mapped::Span(span)) => span.widened(self.stamp_error_ns, user).late,
-            _ => received.user_after,
-        }
+        let late = received.user_after;
+        let Some(stamp) = received.kernel else { return late };
+        let last = correlation.last_before(late);
+        let mapped = if last.is_some_and(|last| last.real.ns_since(stamp) > WAITED_NS) {
+            correlation.map_until(stamp, late)
+        } else {
+            correlation.map(stamp, RawSpan { early: last.map_or(late, |last| last.after), late })
+        };
+        mapped.span().map_or(late, |span| span.widened(self.stamp_error_ns, RawSpan { late, ..span }).late)
     }
 
     /// Forgets when answers left: raw time is another clock now.
     pub(crate) fn forget(&mut self) {
-        self.given.clear();
+        self.answers.forget();
         self.unbracketed.clear();
+        self.moment = None;
     }
 
     fn answer(
@@ -181,47 +215,61 @@ impl Responder {
         served: &Served<'_>,
     ) -> (Packet, Option<u64>) {
         let mut packet = unsynchronised(request);
+        // Nothing arrives after it is answered; a caller who says so gets no answer that tells of the future.
+        let told_at = self.moment(now.max(arrived), served).and_then(|moment| Some((moment.leap, moment.told?)));
+        let Some((leap, (t3, claim3))) = told_at else { return (packet, None) };
         let Some((t2, claim2)) = told(arrived, served, Rounding::Up) else { return (packet, None) };
-        let Some((t3, claim3)) = told(now.max(arrived), served, Rounding::Down) else { return (packet, None) };
         let mut claim_ns = claim2.max(claim3);
-        packet.leap = announced_leap(now, served);
+        packet.leap = leap;
         packet.stratum = served.stratum;
         packet.reference_id = served.reference_id;
-        packet.root_dispersion = ShortTime::from_ns_up(claim_ns);
         packet.reference = t3;
-        packet.receive = self.unique(t2);
+        packet.receive = self.answers.name(t2);
         packet.transmit = t3;
         if let Some(left) = self.when_left(request, client).and_then(|span| told(span.early, served, Rounding::Down)) {
             packet.origin = request.receive;
             packet.transmit = left.0;
             claim_ns = claim_ns.max(left.1);
-            packet.root_dispersion = ShortTime::from_ns_up(claim_ns);
             self.counters.interleaved += 1;
         }
+        packet.root_dispersion = ShortTime::from_ns_up(claim_ns);
         (packet, u64::try_from(claim_ns).ok())
+    }
+
+    /// What is told at `now`, which the answers of one batch have in common.
+    fn moment(&mut self, now: RawTime, served: &Served<'_>) -> Option<Moment> {
+        let bound = *served.bound?;
+        if let Some(moment) = self.moment.filter(|moment| moment.now == now && moment.bound == bound) {
+            return Some(moment);
+        }
+        let moment = Moment { now, bound, told: told(now, served, Rounding::Down), leap: announced_leap(now, served) };
+        self.moment = Some(moment);
+        Some(moment)
     }
 
     /// When the answer left that an interleaved request names.
     fn when_left(&self, request: &Packet, client: IpAddr) -> Option<RawSpan> {
         let asks = request.origin != NtpTimestamp::ZERO && request.receive != request.transmit;
-        let named = |given: &&Given| given.client == client && given.receive == request.origin;
-        self.given.iter().rev().filter(|_| asks).find(named)?.left
+        if asks { self.answers.when_left(client, request.origin) } else { None }
     }
+}
 
-    /// Receive timestamps name answers, so no two remembered ones may be equal.
-    fn unique(&self, mut stamp: NtpTimestamp) -> NtpTimestamp {
-        while self.given.iter().rev().take(64).any(|given| given.receive == stamp) || stamp == NtpTimestamp::ZERO {
-            stamp = NtpTimestamp(stamp.0.wrapping_add(1));
-        }
-        stamp
-    }
+/// May the client want to know when its answer leaves? In interleaved mode the receive and transmit fields of a request
+/// differ (RFC 9769); a client that never uses it has nothing to say in the receive and origin fields.
+fn shows_interest_in_stamps(request: &Packet) -> bool {
+    let is_blank = request.origin == NtpTimestamp::ZERO && request.receive == NtpTimestamp::ZERO;
+    request.receive != request.transmit && !is_blank
+}
 
-    fn remember(&mut self, given: Given) {
-        if self.given.len() == REMEMBERED {
-            self.given.pop_front();
-        }
-        self.given.push_back(given);
-    }
+fn reply(received: &Received<'_>, data: Datagram, token: TxToken, wants_stamp: bool) -> Transmit {
+    let (socket, to, from) = (received.socket, received.from, received.to);
+    Transmit { socket, to, from, data, token, cookie_at: COOKIE_AT, wants_stamp }
+}
+
+/// The poll exponent of an interval, log2 s, rounded up.
+fn poll_of(interval_ns: i64) -> i8 {
+    let fits = |exponent: &i8| NS_PER_S.saturating_mul(1 << exponent.clamp(&0, &30)) >= interval_ns;
+    (0..=17).find(fits).unwrap_or(17)
 }
 
 /// The longest matching prefix decides; a tie is a denial, and so is no match.
@@ -308,22 +356,4 @@ pub(crate) fn reference_id_of(upstream: SocketAddr) -> [u8; 4] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn prefix(text: &str, bits: u8) -> Prefix {
-        Prefix { address: text.parse().expect("an address"), bits }
-    }
-
-    #[test]
-    fn the_longest_prefix_decides_and_silence_is_denial() {
-        let settings = ServerSettings {
-            listen: Vec::new(),
-            allow: vec![prefix("10.0.0.0", 8), prefix("10.1.2.3", 32)],
-            deny: vec![prefix("10.1.0.0", 16)],
-        };
-        let allowed = |text: &str| is_allowed(&settings, text.parse().expect("an address"));
-        assert!(allowed("10.0.0.1") && allowed("10.1.2.3") && allowed("::ffff:10.0.0.1"));
-        assert!(!allowed("10.1.2.4") && !allowed("192.0.2.1") && !allowed("2001:db8::1"));
-    }
-}
+mod tests;

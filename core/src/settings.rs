@@ -421,6 +421,17 @@ pub struct ServerSettings {
     pub allow: Vec<Prefix>,
     /// Who is not answered.
     pub deny: Vec<Prefix>,
+    /// How often a client is answered; `None`: as often as it asks.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// How often one client of the responder is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Once in this time, ns.
+    pub min_interval_ns: i64,
+    /// So many times at once after a rest; at least 1.
+    pub burst: u32,
 }
 
 /// An address prefix such as 192.0.2.0/24.

@@ -573,7 +573,7 @@ fn expect_echo_without_voice(smear: Smear) {
 
 fn serving(listen: &str) -> ServerSettings {
     let allow = vec![truebound_core::settings::Prefix { address: "10.0.0.0".parse().expect("an address"), bits: 8 }];
-    ServerSettings { listen: vec![listen.parse().expect("an address")], allow, deny: Vec::new() }
+    ServerSettings { listen: vec![listen.parse().expect("an address")], allow, deny: Vec::new(), rate_limit: None }
 }
 
 #[test]

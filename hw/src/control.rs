@@ -102,40 +102,55 @@ pub(crate) fn is_sent_stamp(control: &[u8]) -> bool {
     })
 }
 
-/// Control messages that set a datagram's source address, in the words that [`crate::sys::send`] takes.
-pub(crate) struct PacketInfo {
-    words: [u64; 5],
+/// Control messages for one datagram to send, in the words that [`crate::sys::send`] takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Ancillary {
+    words: [u64; Ancillary::WORDS],
     used: usize,
 }
 
-impl PacketInfo {
-    /// Leaves the interface to the routing table (a link-local destination names it by its scope).
-    pub(crate) fn from_source(source: IpAddr) -> Self {
+impl Ancillary {
+    /// An in6_pktinfo (40 bytes with its header), then a word of flags (24).
+    const WORDS: usize = 8;
+
+    /// None.
+    pub(crate) const EMPTY: Ancillary = Ancillary { words: [0; Ancillary::WORDS], used: 0 };
+
+    /// Sets the datagram's source address. Leaves the interface to the routing table (a link-local destination names it
+    /// by its scope).
+    pub(crate) fn sourced_at(mut self, source: IpAddr) -> Self {
         let mut data = [0; 24];
         match source {
             IpAddr::V4(v4) => {
                 data[4..8].copy_from_slice(&v4.octets()); // spec_dst: the source of what is sent
-                PacketInfo::new(libc::IPPROTO_IP, libc::IP_PKTINFO, &data, size_of::<libc::in_pktinfo>())
+                self.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &data[..size_of::<libc::in_pktinfo>()]);
             }
             IpAddr::V6(v6) => {
                 data[..16].copy_from_slice(&v6.octets());
-                PacketInfo::new(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data, size_of::<libc::in6_pktinfo>())
+                self.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &data[..size_of::<libc::in6_pktinfo>()]);
             }
         }
+        self
     }
 
-    fn new(level: i32, kind: i32, data: &[u8; 24], data_len: usize) -> Self {
-        let len = HEADER_BYTES + data_len;
+    /// Asks for this datagram's software transmit stamp, whatever the socket asks for.
+    pub(crate) fn stamped(mut self) -> Self {
+        self.push(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, &libc::SOF_TIMESTAMPING_TX_SOFTWARE.to_ne_bytes());
+        self
+    }
+
+    fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
+        let len = HEADER_BYTES + data.len();
         let mut bytes = [0; HEADER_BYTES + 24];
         bytes[..8].copy_from_slice(&len.to_ne_bytes());
         bytes[8..12].copy_from_slice(&level.to_ne_bytes());
         bytes[12..16].copy_from_slice(&kind.to_ne_bytes());
-        bytes[16..].copy_from_slice(data);
-        let mut words = [0; 5];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+        bytes[HEADER_BYTES..len].copy_from_slice(data);
+        let count = len.div_ceil(ALIGNMENT);
+        for (word, bytes) in self.words[self.used..][..count].iter_mut().zip(bytes.as_chunks().0) {
             *word = u64::from_ne_bytes(*bytes);
         }
-        PacketInfo { words, used: len.div_ceil(ALIGNMENT) }
+        self.used += count;
     }
 
     /// The control messages.
@@ -265,16 +280,23 @@ mod tests {
     }
 
     #[test]
-    fn packet_info_is_read_back_as_written() {
+    fn what_is_sent_beside_a_datagram_is_read_back_as_written() {
+        let bytes_of =
+            |sent: &Ancillary| sent.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
         let v6 = IpAddr::V6("fe80::1:2".parse().expect("an address"));
-        let info = PacketInfo::from_source(v6);
-        let bytes: Vec<u8> = info.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect();
-        assert_eq!(bytes.len(), 40);
-        assert_eq!(destination(&bytes), Some(v6));
+        let bytes = bytes_of(&Ancillary::EMPTY.sourced_at(v6));
+        assert_eq!((bytes.len(), destination(&bytes)), (40, Some(v6)));
 
-        let info = PacketInfo::from_source(Ipv4Addr::new(10, 1, 2, 3).into());
-        let bytes: Vec<u8> = info.as_words().iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let bytes = bytes_of(&Ancillary::EMPTY.sourced_at(Ipv4Addr::new(10, 1, 2, 3).into()));
         assert_eq!((bytes.len(), &bytes[20..24]), (32, &[10, 1, 2, 3][..]));
+
+        // The longest: the flags stand behind the address.
+        let bytes = bytes_of(&Ancillary::EMPTY.sourced_at(v6).stamped());
+        let (level, kind) = (libc::SOL_SOCKET, libc::SO_TIMESTAMPING);
+        let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE.to_ne_bytes();
+        assert_eq!((bytes.len(), destination(&bytes)), (64, Some(v6)));
+        assert_eq!(messages(&bytes).nth(1), Some(ControlMessage { level, kind, data: &flags }));
+        assert!(Ancillary::EMPTY.as_words().is_empty());
     }
 
     #[test]

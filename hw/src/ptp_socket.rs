@@ -14,7 +14,7 @@ use truebound_core::io::PtpChannel;
 use truebound_core::settings::PtpTransport;
 use truebound_core::time::{PhcTime, RealTime};
 
-use crate::control;
+use crate::control::{self, Ancillary};
 use crate::nic::Interface;
 use crate::socket::{Batch, SentStamp, StampSupport, drain_stamps, enable_stamps};
 use crate::sys::{self, device};
@@ -124,7 +124,8 @@ impl PtpSocket {
         padded[..message.len()].copy_from_slice(message);
         let [everybody, peers] = &self.groups;
         let to = if is_link_local { peers } else { everybody };
-        sys::send(self.as_fd(), &padded[..message.len() + trailer], Some(to), &[])
+        let data = &padded[..message.len() + trailer];
+        sys::send_one(self.as_fd(), &sys::Parcel { data, to: Some(*to), control: Ancillary::EMPTY })
     }
 
     /// Receives what is there; see [`crate::socket::StampSocket::receive`]. [`PtpSocket::messages`] shows it.
@@ -148,7 +149,7 @@ impl PtpSocket {
 
     /// Drains the error queue; see [`crate::socket::StampSocket::sent_stamps`].
     pub fn sent_stamps(&self, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
-        drain_stamps(self.as_fd(), &self.skipped, visit)
+        drain_stamps(self.as_fd(), &mut Batch::new(1), &self.one_by_one, &self.skipped, visit)
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -21,8 +21,8 @@ use nix::sys::socket::{
 };
 use truebound_core::time::{PhcTime, RealTime};
 
-use crate::control;
-use crate::sys::{self, Message};
+use crate::control::{self, Ancillary};
+use crate::sys::{self, Message, Parcel};
 
 /// A nonblocking UDP socket with kernel stamps. Readiness is the caller's business: readable for datagrams, error for
 /// transmit stamps (and ICMP errors on a connected socket).
@@ -30,9 +30,15 @@ use crate::sys::{self, Message};
 pub struct StampSocket {
     fd: OwnedFd,
     is_ipv4: bool,
+    /// The one local address of a server that listens there only: datagrams need not say where they come from or go to.
+    bound: Option<IpAddr>,
     stamping: StampSupport,
+    /// What is sent is stamped without being asked for.
+    stamps_all: bool,
     /// The kernel (or the world in its place) lacks recvmmsg(2).
     one_by_one: AtomicBool,
+    /// It lacks sendmmsg(2).
+    sends_one_by_one: AtomicBool,
     /// Entries of the error queue that were no transmit stamp.
     skipped: AtomicU64,
 }
@@ -42,8 +48,29 @@ pub struct StampSocket {
 pub struct StampSupport {
     /// Of datagrams received.
     pub rx: bool,
-    /// Of datagrams sent.
+    /// Of datagrams sent: of all of them on a client's socket, of those that ask for it on a server's.
     pub tx: bool,
+}
+
+/// A datagram to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Its bytes.
+    pub data: &'a [u8],
+    /// To whom; `None` on a connected socket.
+    pub to: Option<SocketAddr>,
+    /// Sets the source address.
+    pub from: Option<IpAddr>,
+    /// Asks for a transmit stamp, which costs about as much as the datagram itself. A client's socket stamps them all.
+    pub wants_stamp: bool,
+}
+
+impl<'a> Outgoing<'a> {
+    /// For the peer of a connected socket.
+    #[must_use]
+    pub fn to_peer(data: &'a [u8]) -> Self {
+        Outgoing { data, to: None, from: None, wants_stamp: false }
+    }
 }
 
 /// A datagram as it was received.
@@ -51,7 +78,7 @@ pub struct StampSupport {
 pub struct Datagram<'a> {
     /// Who sent it.
     pub from: SocketAddr,
-    /// The local address it was sent to, on a server's socket.
+    /// The local address it was sent to, on a server's socket that listens at several.
     pub to: Option<IpAddr>,
     /// Its bytes, as many as fit.
     pub data: &'a [u8],
@@ -78,32 +105,53 @@ impl StampSocket {
     /// A socket on an ephemeral port, connected to `peer`: it receives from there only, and ICMP errors show as
     /// [`io::ErrorKind::ConnectionRefused`] and its like.
     pub fn client(peer: SocketAddr) -> io::Result<StampSocket> {
-        let socket = StampSocket::open(peer)?;
+        let socket = StampSocket::open(peer, true)?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(peer))?;
         Ok(socket)
     }
 
-    /// A socket bound to `listen` alone: an address in use is an error, and IPv6 does not serve IPv4 as well.
+    /// The same, which stamps of what is sent only what asks for it.
+    pub fn unstamped_client(peer: SocketAddr) -> io::Result<StampSocket> {
+        let socket = StampSocket::open(peer, false)?;
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(peer))?;
+        Ok(socket)
+    }
+
+    /// A socket bound to `listen` alone: an address in use is an error, and IPv6 does not serve IPv4 as well. Of what is
+    /// sent it stamps what asks for it.
     pub fn server(listen: SocketAddr) -> io::Result<StampSocket> {
-        let socket = StampSocket::open(listen)?;
-        match listen {
-            SocketAddr::V4(_) => setsockopt(&socket.fd, sockopt::Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) => {
-                setsockopt(&socket.fd, sockopt::Ipv6V6Only, &true)?;
-                setsockopt(&socket.fd, sockopt::Ipv6RecvPacketInfo, &true)?;
-            }
+        let mut socket = StampSocket::open(listen, false)?;
+        if listen.is_ipv6() {
+            setsockopt(&socket.fd, sockopt::Ipv6V6Only, &true)?;
+        }
+        match listen.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => setsockopt(&socket.fd, sockopt::Ipv4PacketInfo, &true)?,
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => setsockopt(&socket.fd, sockopt::Ipv6RecvPacketInfo, &true)?,
+            only => socket.bound = Some(only),
         }
         bind(socket.as_raw_fd(), &SockaddrStorage::from(listen))?;
         Ok(socket)
     }
 
-    /// A socket of the family of `address`, stamping before the first packet can arrive.
-    fn open(address: SocketAddr) -> io::Result<StampSocket> {
+    /// A socket of the family of `address`, stamping before the first packet can arrive: all that is sent, or what asks.
+    fn open(address: SocketAddr, stamps_all: bool) -> io::Result<StampSocket> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
         let stamping = enable_stamps(&fd, false).0;
-        let is_ipv4 = address.is_ipv4();
-        Ok(StampSocket { fd, is_ipv4, stamping, one_by_one: AtomicBool::new(false), skipped: AtomicU64::new(0) })
+        if stamping.tx && !stamps_all {
+            // What the kernel agreed to for all datagrams it does for single ones.
+            setsockopt(&fd, sockopt::Timestamping, &(RX_STAMPS | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID))?;
+        }
+        Ok(StampSocket {
+            fd,
+            is_ipv4: address.is_ipv4(),
+            bound: None,
+            stamping,
+            stamps_all,
+            one_by_one: AtomicBool::new(false),
+            sends_one_by_one: AtomicBool::new(false),
+            skipped: AtomicU64::new(0),
+        })
     }
 
     /// Its own address.
@@ -130,17 +178,60 @@ impl StampSocket {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    /// Sends one datagram without waiting: `to` is `None` on a connected socket, `from` sets the source address.
+    /// Sends one datagram without waiting.
     ///
     /// On a connected socket this may return the error of an *earlier* datagram; then nothing was sent.
-    pub fn send(&self, data: &[u8], to: Option<SocketAddr>, from: Option<IpAddr>) -> io::Result<()> {
-        // The kernel would ignore a source of the other family and choose one itself.
-        if from.is_some_and(|source| source.is_ipv4() != self.is_ipv4) {
-            return Err(io::ErrorKind::InvalidInput.into());
+    pub fn send(&self, datagram: &Outgoing<'_>) -> io::Result<()> {
+        sys::send_one(self.as_fd(), &self.parcel(datagram)?)
+    }
+
+    /// Sends several in their order without waiting. Gives the places of those that left; what does not leave keeps no
+    /// other back.
+    pub fn send_many(&self, datagrams: &[Outgoing<'_>]) -> Vec<usize> {
+        let (mut next, mut left) = (0, Vec::with_capacity(datagrams.len()));
+        while let Some(first) = datagrams.get(next) {
+            let together = self.send_some(&datagrams[next..]);
+            left.extend(next..next + together);
+            next += together;
+            if together == 0 {
+                left.extend(self.send(first).is_ok().then_some(next));
+                next += 1;
+            }
         }
-        let to = to.map(SockaddrStorage::from);
-        let from = from.map(control::PacketInfo::from_source);
-        sys::send(self.as_fd(), data, to.as_ref(), from.as_ref().map_or(&[], control::PacketInfo::as_words))
+        left
+    }
+
+    /// How many of the first `datagrams` went together; 0: the first one has to go alone.
+    fn send_some(&self, datagrams: &[Outgoing<'_>]) -> usize {
+        if datagrams.len() == 1 || self.sends_one_by_one.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let parcels: Vec<Parcel<'_>> =
+            datagrams.iter().take(sys::MAX_SENT).map_while(|datagram| self.parcel(datagram).ok()).collect();
+        match sys::send_many(self.as_fd(), &parcels) {
+            Ok(sent) => sent,
+            Err(error) => {
+                if is_unknown_call(&error) {
+                    self.sends_one_by_one.store(true, Ordering::Relaxed);
+                }
+                0
+            }
+        }
+    }
+
+    fn parcel<'a>(&self, datagram: &Outgoing<'a>) -> io::Result<Parcel<'a>> {
+        let mut control = Ancillary::EMPTY;
+        if let Some(source) = datagram.from.filter(|source| self.bound != Some(*source)) {
+            // The kernel would ignore a source of the other family and choose one itself.
+            if source.is_ipv4() != self.is_ipv4 {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            control = control.sourced_at(source);
+        }
+        if datagram.wants_stamp && self.stamping.tx && !self.stamps_all {
+            control = control.stamped();
+        }
+        Ok(Parcel { data: datagram.data, to: datagram.to.map(SockaddrStorage::from), control })
     }
 
     /// Receives what is there, up to the batch's capacity, and returns how many; [`io::ErrorKind::WouldBlock`] if
@@ -149,12 +240,12 @@ impl StampSocket {
         batch.fill(self.as_fd(), &self.one_by_one)
     }
 
-    /// Drains the error queue, shows each transmit stamp to `visit` and returns how many there were. Everything else
-    /// on the queue is counted in [`StampSocket::skipped`].
+    /// Drains the error queue through `batch`, shows each transmit stamp to `visit` and returns how many there were.
+    /// Everything else on the queue is counted in [`StampSocket::skipped`].
     ///
     /// A datagram of more than about 950 bytes does not fit with its headers, so its stamp is skipped.
-    pub fn sent_stamps(&self, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
-        drain_stamps(self.as_fd(), &self.skipped, visit)
+    pub fn sent_stamps(&self, batch: &mut Batch, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
+        drain_stamps(self.as_fd(), batch, &self.one_by_one, &self.skipped, visit)
     }
 }
 
@@ -162,25 +253,29 @@ impl StampSocket {
 /// there is counted in `skipped`.
 pub(crate) fn drain_stamps(
     fd: BorrowedFd<'_>,
+    batch: &mut Batch,
+    one_by_one: &AtomicBool,
     skipped: &AtomicU64,
     visit: &mut dyn FnMut(SentStamp<'_>),
 ) -> io::Result<usize> {
-    let mut message = Message::new();
     let mut visited = 0;
     loop {
-        match sys::receive_one(fd, &mut message, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
-            Ok(()) => {}
+        match batch.take(fd, one_by_one, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
+            Ok(1..) => {}
+            Ok(0) => return Ok(visited),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(visited),
             Err(error) => return Err(error),
         }
-        let control = message.control();
-        // The tail of a cut packet is not the payload's.
-        if control::is_sent_stamp(control) && !message.is_truncated() {
-            let (kernel, hardware) = (control::software_stamp(control), control::hardware_stamp(control));
-            visit(SentStamp { packet: message.data(), kernel, hardware });
-            visited += 1;
-        } else {
-            skipped.fetch_add(1, Ordering::Relaxed);
+        for message in batch.messages() {
+            let control = message.control();
+            // The tail of a cut packet is not the payload's.
+            if control::is_sent_stamp(control) && !message.is_truncated() {
+                let (kernel, hardware) = (control::software_stamp(control), control::hardware_stamp(control));
+                visit(SentStamp { packet: message.data(), kernel, hardware });
+                visited += 1;
+            } else {
+                skipped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -197,6 +292,15 @@ impl AsRawFd for StampSocket {
     }
 }
 
+/// The kernel lacks a call; or the world in its place lends sockets that only it knows, and does not know that call.
+fn is_unknown_call(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EBADF | libc::ENOTSOCK))
+}
+
+/// Stamps of what is received, and the kernel's stamps to be told at all.
+const RX_STAMPS: TimestampingFlag =
+    TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE.union(TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE);
+
 /// Asks for software stamps both ways, or for those on receipt, or does without; with `hardware` for the NIC's as well,
 /// and tells whether the kernel agreed. No OPT_TSONLY: the packet must come back with its stamp, for its cookie.
 pub(crate) fn enable_stamps(fd: &OwnedFd, hardware: bool) -> (StampSupport, bool) {
@@ -204,7 +308,7 @@ pub(crate) fn enable_stamps(fd: &OwnedFd, hardware: bool) -> (StampSupport, bool
         | libc::SOF_TIMESTAMPING_TX_HARDWARE
         | libc::SOF_TIMESTAMPING_RAW_HARDWARE
         | libc::SOF_TIMESTAMPING_OPT_TX_SWHW; // or the kernel would leave its own out
-    let rx = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE;
+    let rx = RX_STAMPS;
     let tx = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID;
     let accepts = |flags| setsockopt(fd, sockopt::Timestamping, &flags).is_ok();
     let both = StampSupport { rx: true, tx: true };
@@ -238,9 +342,14 @@ impl Batch {
 
     /// Receives what is there. `one_by_one` is set if the kernel lacks recvmmsg(2).
     pub(crate) fn fill(&mut self, fd: BorrowedFd<'_>, one_by_one: &AtomicBool) -> io::Result<usize> {
+        self.take(fd, one_by_one, libc::MSG_DONTWAIT)
+    }
+
+    /// The same with other flags.
+    fn take(&mut self, fd: BorrowedFd<'_>, one_by_one: &AtomicBool, flags: libc::c_int) -> io::Result<usize> {
         self.filled = 0;
         if !one_by_one.load(Ordering::Relaxed) {
-            match sys::receive_many(fd, &mut self.messages, libc::MSG_DONTWAIT) {
+            match sys::receive_many(fd, &mut self.messages, flags) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => one_by_one.store(true, Ordering::Relaxed),
                 received => {
                     self.filled = received?;
@@ -248,13 +357,13 @@ impl Batch {
                 }
             }
         }
-        self.fill_one_by_one(fd)
+        self.take_one_by_one(fd, flags)
     }
 
     /// The same by recvmsg(2). An error behind a datagram is not worth losing the datagram for.
-    fn fill_one_by_one(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    fn take_one_by_one(&mut self, fd: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<usize> {
         for message in &mut self.messages {
-            match sys::receive_one(fd, message, libc::MSG_DONTWAIT) {
+            match sys::receive_one(fd, message, flags) {
                 Ok(()) => self.filled += 1,
                 Err(error) if self.filled == 0 => return Err(error),
                 Err(_) => break,
@@ -291,8 +400,6 @@ impl fmt::Debug for Batch {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
@@ -307,7 +414,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         let mut seen = Vec::new();
         for n in 0..5 {
-            client.send(&[n], None, None).expect("send");
+            client.send(&Outgoing::to_peer(&[n])).expect("send");
         }
         while seen.len() < 5 {
             let mut fds = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
@@ -316,5 +423,37 @@ mod tests {
             seen.extend(batch.datagrams().map(|datagram| datagram.data[0]));
         }
         assert_eq!(seen, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn without_sendmmsg_datagrams_leave_one_by_one() {
+        let server = StampSocket::server((Ipv4Addr::LOCALHOST, 0).into()).expect("a server socket");
+        let client = StampSocket::client(server.local_addr().expect("bound")).expect("a client socket");
+        client.sends_one_by_one.store(true, Ordering::Relaxed); // as after ENOSYS
+        let payloads: Vec<[u8; 1]> = (0..40).map(|n| [n]).collect();
+        let datagrams: Vec<Outgoing<'_>> = payloads.iter().map(|payload| Outgoing::to_peer(payload)).collect();
+        assert_eq!(client.send_many(&datagrams), (0..40).collect::<Vec<usize>>());
+        let mut batch = Batch::new(64);
+        let mut seen = Vec::new();
+        while seen.len() < 40 {
+            let mut fds = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::from(2_000_u16)), Ok(1));
+            server.receive(&mut batch).expect("receive");
+            seen.extend(batch.datagrams().map(|datagram| datagram.data[0]));
+        }
+        assert_eq!(seen, (0..40).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn only_a_call_that_nobody_knows_is_given_up() {
+        for (code, is_unknown) in [
+            (libc::ENOSYS, true),
+            (libc::EBADF, true),
+            (libc::ENOTSOCK, true),
+            (libc::EAGAIN, false),
+            (libc::EPERM, false),
+        ] {
+            assert_eq!(is_unknown_call(&io::Error::from_raw_os_error(code)), is_unknown, "{code}");
+        }
     }
 }

@@ -15,6 +15,8 @@ use std::ptr;
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
+use crate::control::Ancillary;
+
 /// Room for one datagram, or for one looped-back packet with its link header.
 const DATA_BYTES: usize = 1024;
 /// Room for control messages: a stamp (64), an extended error with its address (60) and packet info (40) fit twice.
@@ -24,6 +26,8 @@ const NAME_LEN: libc::socklen_t = 32;
 const NAME_BYTES: usize = NAME_LEN as usize;
 /// The most messages that [`receive_many`] asks for at once.
 pub(crate) const MAX_BATCH: usize = 64;
+/// The most messages that [`send_many`] sends at once: enough to make the call itself cheap, few enough for the stack.
+pub(crate) const MAX_SENT: usize = 16;
 
 /// What adjtimex(2) says of CLOCK_REALTIME when nothing is changed, and the state of the leap machine that it returns.
 pub(crate) fn read_timex() -> io::Result<(libc::timex, libc::c_int)> {
@@ -152,24 +156,69 @@ pub(crate) fn receive_many(fd: BorrowedFd<'_>, messages: &mut [Message], flags: 
     Ok(received)
 }
 
-/// sendmsg(2), not waiting. `control` holds complete control messages or is empty.
-pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8], to: Option<&SockaddrStorage>, control: &[u64]) -> io::Result<()> {
-    let mut part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
-    let mut header = empty_header();
-    if let Some(to) = to {
-        header.msg_name = to.as_ptr().cast_mut().cast();
-        header.msg_namelen = to.len();
+/// One datagram to send.
+pub(crate) struct Parcel<'a> {
+    /// Its payload.
+    pub(crate) data: &'a [u8],
+    /// `None` on a connected socket.
+    pub(crate) to: Option<SockaddrStorage>,
+    /// Control messages that go with it.
+    pub(crate) control: Ancillary,
+}
+
+impl Parcel<'_> {
+    /// The payload. The iovec holds its address: it is good for as long as what `self` borrows.
+    fn part(&self) -> libc::iovec {
+        libc::iovec { iov_base: self.data.as_ptr().cast_mut().cast(), iov_len: self.data.len() }
     }
-    header.msg_iov = &raw mut part;
-    header.msg_iovlen = 1;
-    if !control.is_empty() {
-        header.msg_control = control.as_ptr().cast_mut().cast();
-        header.msg_controllen = size_of_val(control) as _;
+
+    /// A header that names `part` and the buffers of `self`, for calls that only read them. Good for as long as both
+    /// stay where they are.
+    fn header(&self, part: &mut libc::iovec) -> libc::msghdr {
+        let mut header = empty_header();
+        if let Some(to) = &self.to {
+            header.msg_name = to.as_ptr().cast_mut().cast();
+            header.msg_namelen = to.len();
+        }
+        header.msg_iov = ptr::from_mut(part);
+        header.msg_iovlen = 1;
+        let control = self.control.as_words();
+        if !control.is_empty() {
+            header.msg_control = control.as_ptr().cast_mut().cast();
+            header.msg_controllen = size_of_val(control) as _;
+        }
+        header
     }
+}
+
+/// How datagrams are sent: an agent neither waits nor dies of a broken pipe.
+const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// sendmsg(2), not waiting.
+pub(crate) fn send_one(fd: BorrowedFd<'_>, parcel: &Parcel<'_>) -> io::Result<()> {
+    let mut part = parcel.part();
+    let header = parcel.header(&mut part);
     // SAFETY: fd is open for the call; `header` names one iovec, an address and control messages of the stated lengths
     // (u64s have a cmsghdr's alignment), alive until after the call, which only reads them.
-    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, SEND_FLAGS) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// sendmmsg(2) of the first [`MAX_SENT`] of `parcels`, not waiting: how many were sent. Fewer than there are means that
+/// the next one failed; only the first one's failure is an error here.
+pub(crate) fn send_many(fd: BorrowedFd<'_>, parcels: &[Parcel<'_>]) -> io::Result<usize> {
+    let mut parts = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MAX_SENT];
+    let mut headers = [libc::mmsghdr { msg_hdr: empty_header(), msg_len: 0 }; MAX_SENT];
+    let mut count = 0;
+    for ((parcel, part), header) in parcels.iter().zip(&mut parts).zip(&mut headers) {
+        *part = parcel.part();
+        header.msg_hdr = parcel.header(part);
+        count += 1;
+    }
+    // SAFETY: fd is open for the call; the first `count` headers, which the call may write to, each name one iovec, an
+    // address and control messages of the stated lengths, alive until after the call, which only reads them.
+    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count, SEND_FLAGS as _) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 fn empty_header() -> libc::msghdr {

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::Expiration;
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags, TimerSetTimeFlags};
-use truebound_hw::socket::{Batch, StampSocket};
+use truebound_hw::socket::{Batch, Outgoing, StampSocket};
 
 use super::Finding;
 
@@ -34,7 +34,7 @@ struct Seen {
 fn stamps_on_loopback() -> io::Result<Seen> {
     let receiver = StampSocket::server((Ipv4Addr::LOCALHOST, 0).into())?;
     let sender = StampSocket::client(receiver.local_addr()?)?;
-    sender.send(b"truebound doctor", None, None)?;
+    sender.send(&Outgoing::to_peer(b"truebound doctor"))?;
     let (mut seen, mut batch) = (Seen::default(), Batch::new(1));
     if is_ready(&receiver, PollFlags::POLLIN) && receiver.receive(&mut batch)? > 0 {
         seen.arrived = true;
@@ -42,7 +42,7 @@ fn stamps_on_loopback() -> io::Result<Seen> {
     }
     // What waits on an error queue is told without being asked for.
     if is_ready(&sender, PollFlags::empty()) {
-        sender.sent_stamps(&mut |stamp| seen.tx |= stamp.kernel.is_some())?;
+        sender.sent_stamps(&mut batch, &mut |stamp| seen.tx |= stamp.kernel.is_some())?;
     }
     Ok(seen)
 }

@@ -303,6 +303,9 @@ pub(crate) const REFUSALS: &[Refusal] = &[
         "less than 2",
     ),
     // The server.
+    ("server.min-interval = 10", 1, 23, "10", "expected a duration", "for example \"16s\""),
+    ("server.min-interval = \"61s\"", 1, 23, "\"61s\"", "out of range", "0ns to 1min"),
+    ("server.burst = 0", 1, 16, "0", "out of range", "1 to 1024"),
     ("server.listen = [\"0.0.0.0\"]", 1, 18, "\"0.0.0.0\"", "port is missing", "write \"0.0.0.0:123\""),
     ("server.listen = [\"::\"]", 1, 18, "\"::\"", "port is missing", "write \"[::]:123\""),
     ("server.listen = [\"here\"]", 1, 18, "\"here\"", "in `listen`", "use an address"),

@@ -49,9 +49,15 @@ impl NtpTimestamp {
     /// `utc` in its era, rounded to 2⁻³² s as asked. `to_utc_near` gives `utc` back on the other side: `.1` of a value
     /// rounded down, `.0` of one rounded up.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "wraps into the era")]
     pub fn from_utc(utc: UtcTime, rounding: Rounding) -> Self {
-        NtpTimestamp(ticks(utc, rounding) as u64)
+        // As `ticks`, of the seconds and of the rest, which fit in a register each: a server does this for every answer.
+        let seconds = utc.as_ns().div_euclid(NS_PER_S).wrapping_add(NTP_TO_UNIX_S).cast_unsigned();
+        let rest = utc.as_ns().rem_euclid(NS_PER_S).unsigned_abs() << 32;
+        let fraction = match rounding {
+            Rounding::Down => rest / NS_PER_S.unsigned_abs(),
+            Rounding::Up => rest.div_ceil(NS_PER_S.unsigned_abs()),
+        };
+        NtpTimestamp((seconds << 32).wrapping_add(fraction))
     }
 
     /// The instant in the era that puts it within 2³¹ s of `pivot`, rounded down and rounded up to ns. Saturates where
@@ -93,7 +99,9 @@ impl ShortTime {
     /// From ns, rounded up. Negative gives 0; more than 18 hours gives [`u32::MAX`], which no client accepts.
     #[must_use]
     pub fn from_ns_up(ns: i64) -> Self {
-        let units = (u128::from(ns.max(0).unsigned_abs()) << 16).div_ceil(u128::from(NS_PER_S.unsigned_abs()));
+        // Up to 2³² units, so that the product fits.
+        let ns = ns.clamp(0, NS_PER_S << 16).unsigned_abs();
+        let units = (ns << 16).div_ceil(NS_PER_S.unsigned_abs());
         ShortTime(u32::try_from(units).unwrap_or(u32::MAX))
     }
 }
@@ -670,6 +678,8 @@ mod tests {
             prop_assert_eq!(up.to_utc_near(pivot).0, instant);
             prop_assert!(down.to_utc_near(pivot).0 <= instant && instant <= up.to_utc_near(pivot).1);
             prop_assert!(up.0.wrapping_sub(down.0) <= 1);
+            prop_assert_eq!(i128::from(down.0), ticks(instant, Rounding::Down).rem_euclid(1 << 64));
+            prop_assert_eq!(i128::from(up.0), ticks(instant, Rounding::Up).rem_euclid(1 << 64));
         }
 
         #[test]

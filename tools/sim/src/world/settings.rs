@@ -33,7 +33,7 @@ pub fn root(shift_ns: i64, error_ns: i64) -> Settings {
 #[must_use]
 pub fn serving() -> Settings {
     let everybody = Prefix { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), bits: 0 };
-    let server = ServerSettings { listen: Vec::new(), allow: vec![everybody], deny: Vec::new() };
+    let server = ServerSettings { listen: Vec::new(), allow: vec![everybody], deny: Vec::new(), rate_limit: None };
     Settings { server: Some(server), ..basis() }
 }
 
