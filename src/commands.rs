@@ -245,6 +245,20 @@ fn status_text(value: &Value, sources: &Value) -> String {
         let by = value["realtime"]["last_set_ns"].as_i64().map_or_else(String::new, show_signed_ns);
         lines.push(format!("realtime    set by others {} times, by about {by} at the last", value["realtime"]["sets"]));
     }
+    if let Some(steering) = value["system"]["steering"].as_str() {
+        lines.push(match steering {
+            "ours" => format!(
+                "steered     CLOCK_REALTIME is {} from the estimate at {}; the kernel says within {}",
+                ns(&value["system"]["ahead_ns"]),
+                ppm(&value["system"]["rate_ppm"]),
+                ns(&value["system"]["max_error_ns"]),
+            ),
+            "yielded" => {
+                "steered     CLOCK_REALTIME by somebody else: stop him, then `truebound control makestep`".to_owned()
+            }
+            _ => "steered     CLOCK_REALTIME not yet: there is no estimate".to_owned(),
+        });
+    }
     if !value["asserted_half_width_ns"].is_null() {
         lines.insert(2, format!("asserted    {} (it rests on your word too)", ns(&value["asserted_half_width_ns"])));
     }
