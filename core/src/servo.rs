@@ -27,6 +27,8 @@ pub(crate) struct Servo {
     rate: i64,
     /// When the slew that is under way ends, and the rate from then on.
     slew: Option<(RawTime, FreqError)>,
+    /// Steps count when they are confirmed: the clock may be read before they are made.
+    confirms: bool,
     is_first: bool,
 }
 
@@ -40,7 +42,17 @@ pub(crate) struct Action {
 impl Servo {
     /// A clock that shows raw time + `offset_ns` at `now` and runs at `rate`, 2⁻⁴⁰.
     pub(crate) fn new(now: RawTime, offset_ns: i64, rate: i64, settings: ServoSettings) -> Self {
-        Servo { settings, t: now, offset_ns, rate, slew: None, is_first: true }
+        Servo { settings, t: now, offset_ns, rate, slew: None, confirms: false, is_first: true }
+    }
+
+    /// The same for a clock that is read, and whose steps are confirmed ([`Servo::stepped`]).
+    pub(crate) fn confirmed(self) -> Self {
+        Servo { confirms: true, ..self }
+    }
+
+    /// C was stepped by `ns`.
+    pub(crate) fn stepped(&mut self, now: RawTime, ns: i64) {
+        (self.offset_ns, self.t) = (self.offset_at(now).saturating_add(ns), now);
     }
 
     /// From now on with these settings.
@@ -148,7 +160,9 @@ impl Servo {
 
     fn step(&mut self, error_ns: i64) -> Steer {
         self.slew = None;
-        self.offset_ns = self.offset_ns.saturating_sub(error_ns);
+        if !self.confirms {
+            self.offset_ns = self.offset_ns.saturating_sub(error_ns);
+        }
         Steer::Step { ns: error_ns.saturating_neg() }
     }
 }
@@ -230,6 +244,16 @@ mod tests {
         assert_eq!(servo.observe(at, 900, 1_100), 0);
         assert_eq!((servo.observe(at, 1_050, 1_250), servo.offset_at(at)), (50, 1_050));
         assert_eq!((servo.observe(at, 700, 900), servo.offset_at(at)), (-150, 900));
+    }
+
+    #[test]
+    fn a_clock_that_is_read_before_its_step_is_stepped_once() {
+        let now = RawTime::from_ns(0);
+        let mut servo = Servo::new(now, 5_000_000, 0, ServoSettings::default()).confirmed();
+        let Some(Steer::Step { ns }) = servo.update(now, &estimate(0, 0.0), None).step else { panic!("it is far") };
+        servo.observe(now, 5_000_000, 5_000_000);
+        servo.stepped(now, ns);
+        assert_eq!(servo.offset_at(now), 0);
     }
 
     #[test]

@@ -125,6 +125,8 @@ impl Agent {
         if self.settings.leap.is_ambiguous(utc) {
             return;
         }
+        // A leap second that nobody made in the clock is none of a rival's doing.
+        let leapt = self.settings.leap.offset_s(self.disciplined.shown) != self.settings.leap.offset_s(utc);
         self.disciplined.shown = utc;
         let tai_ns = self.settings.leap.to_tai(utc).as_ns();
         // A reading is truncated to ns.
@@ -139,7 +141,7 @@ impl Agent {
         let rate = rate_of(reading.rate);
         let Some(servo) = servo else {
             let middle_ns = least_ns.saturating_add(width_ns / 2);
-            let mut begun = Servo::new(at, middle_ns, rate.unwrap_or(0), self.settings.servo);
+            let mut begun = Servo::new(at, middle_ns, rate.unwrap_or(0), self.settings.servo).confirmed();
             let first = drift.and_then(|drift| begun.hold(self.now, drift.omega));
             self.outputs.extend(first.filter(|_| system.steering != Steering::Yielded).map(Output::Steer));
             *servo = Some(begun);
@@ -148,7 +150,7 @@ impl Agent {
         let elapsed_ns = at.ns_since(servo.known_at());
         let beyond_ns = servo.observe(at, least_ns, most_ns);
         *last_width_ns = width_ns;
-        let offence = system.read(at, reading.rate, elapsed_ns, if was_set { 0 } else { beyond_ns });
+        let offence = system.read(at, reading.rate, elapsed_ns, if was_set || leapt { 0 } else { beyond_ns });
         if system.steering != Steering::Ours || matches!(offence, Some(Offence::Rate { .. } | Offence::Phase)) {
             rate.into_iter().for_each(|rate| servo.runs_at(at, rate));
         }
@@ -173,7 +175,8 @@ impl Agent {
                 self.disciplined.servo.iter_mut().for_each(|servo| servo.obeyed(self.now, rate));
             }
             // Nothing maps across it, and the kernel has forgotten what it was told.
-            Steer::Step { .. } => {
+            Steer::Step { ns } => {
+                self.disciplined.servo.iter_mut().for_each(|servo| servo.stepped(self.now, ns));
                 system.declared = None;
                 self.clocks.forget_real();
                 let set = self.realtime.set_by_us();
