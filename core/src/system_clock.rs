@@ -11,8 +11,8 @@
 //! ```text
 //! maxerror(h) ≥ max(hi(h) − C(h), C(h) − lo(h))     for 0 ≤ h ≤ H,   H the time until the kernel's additions count
 //! ```
-//! Each side is at its greatest at an end of [0, H], since C is a line and the edges bend outward. So what is still to
-//! be slewed is in it. After H the additions outrun rates of up to 500 ppm, which `max-slew` stays below by default.
+//! Each side is at its greatest at an end of [0, H], since C is a line and the edges bend outward; and where C will be slewed
+//! to counts too, for the estimate may be at an edge. So what is still to be slewed is in it. After H the additions outrun rates of up to 500 ppm, which `max-slew` stays below by default.
 
 use truebound_client::bound::Bound;
 
@@ -174,16 +174,18 @@ impl SystemClock {
     }
 }
 
-/// How far C may be from true time until the kernel's additions count, ns, rounded up: `ahead_ns` is C − T at `now` and
-/// `rate` C's rate, 2⁻⁴⁰. `None` if the bound ends before.
-pub(crate) fn max_error_ns(bound: &Bound, now: RawTime, ahead_ns: i64, rate: i64) -> Option<i64> {
-    let moved_ns = share(HOLDS_NS, FreqError::from_rate(rate).as_fraction());
+/// How far C may be from true time until the kernel's additions count, ns, rounded up: `lines` are where C is and where it
+/// is to be, each as C − T at `now` and a rate, 2⁻⁴⁰. `None` if the bound ends before.
+pub(crate) fn max_error_ns(bound: &Bound, now: RawTime, lines: [(i64, i64); 2]) -> Option<i64> {
     let mut worst_ns = 0;
     for h_ns in [0, HOLDS_NS] {
         let edges = bound.edges_at(now.as_ns().saturating_add(h_ns)).ok()?;
-        for c_ns in [ahead_ns, ahead_ns.saturating_add(moved_ns)] {
-            let apart_ns = edges.hi_ns.saturating_sub(c_ns).max(c_ns.saturating_sub(edges.lo_ns));
-            worst_ns = worst_ns.max(apart_ns);
+        for (c_ns, rate) in lines {
+            let moved_ns = share(HOLDS_NS, FreqError::from_rate(rate).as_fraction());
+            for c_ns in [c_ns, c_ns.saturating_add(moved_ns)] {
+                let apart_ns = edges.hi_ns.saturating_sub(c_ns).max(c_ns.saturating_sub(edges.lo_ns));
+                worst_ns = worst_ns.max(apart_ns);
+            }
         }
     }
     Some(worst_ns.saturating_add(2))
@@ -304,7 +306,8 @@ mod tests {
                 phase_rate: ppm(0.12),
                 ..Bound::default()
             };
-            let declared_ns = max_error_ns(&bound, at_s(0), ahead_ns, ppm(rate_ppm)).expect("a bound");
+            let lines = [(ahead_ns, ppm(rate_ppm)), (0, 0)];
+            let declared_ns = max_error_ns(&bound, at_s(0), lines).expect("a bound");
             for tenth in 0..10_000 {
                 let h_ns = tenth * NS_PER_S / 10;
                 let edges = bound.edges_at(h_ns).expect("it holds");
@@ -317,6 +320,13 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn where_the_clock_is_slewed_to_counts_as_well() {
+        let bound = Bound { void_after_ns: i64::MAX, theta_lo_ns: -500, theta_hi_ns: 500, ..Bound::default() };
+        let told_ns = |to_ns| max_error_ns(&bound, at_s(0), [(0, 0), (to_ns, 0)]).expect("a bound");
+        assert_eq!((told_ns(0), told_ns(500), told_ns(-500)), (502, 1002, 1002));
     }
 
     #[test]

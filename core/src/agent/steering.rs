@@ -281,7 +281,8 @@ impl Agent {
     fn declaration(&self, bound: &Bound, utc: UtcOffset) -> Option<Declaration> {
         let (servo, estimate) = (self.disciplined.servo.as_ref()?, self.estimate()?);
         let ahead_ns = servo.offset_at(self.now);
-        let max_error_ns = max_error_ns(bound, self.now, ahead_ns, servo.rate())?;
+        let lines = [(ahead_ns, servo.rate()), (estimate.theta_ns, estimate.omega.to_rate_down())];
+        let max_error_ns = max_error_ns(bound, self.now, lines)?;
         let x_ns = ahead_ns.saturating_sub(estimate.theta_ns).saturating_abs();
         let tai_ns = self.now.as_ns().saturating_add(ahead_ns);
         let to_change_ns = utc.change_at_ns.saturating_sub(tai_ns);
