@@ -31,8 +31,6 @@ use throttle::{Throttle, Verdict};
 const MAX_OWN_ADDRESSES: usize = 64;
 /// What we claim of our readings, log2 s: 30 ns.
 const PRECISION: i8 = -25;
-/// A stamp this much older than a reading of the clocks is older, whatever its noise, ns.
-const WAITED_NS: i64 = 10_000;
 /// Where the receive timestamp lies in an answer: unique, so it names the answer in the error queue.
 const COOKIE_AT: usize = 32;
 
@@ -185,18 +183,15 @@ impl Responder {
         self.forget();
     }
 
-    /// Not before the request really arrived, in raw time: as a rule since the last reading of both clocks. Or it waited
-    /// behind many others, while the clocks were read for these.
+    /// Not before the request really arrived, in raw time.
+    ///
+    /// A stamp from before the last reading is not used: a request that waited has one, but so has one that came after
+    /// the clock was set back, and while the clock's rate is unknown no reading tells the two apart.
     fn arrival(&self, received: &Received<'_>, correlation: &Correlation) -> RawTime {
         let late = received.user_after;
-        let Some(stamp) = received.kernel else { return late };
-        let last = correlation.last_before(late);
-        let mapped = if last.is_some_and(|last| last.real.ns_since(stamp) > WAITED_NS) {
-            correlation.map_until(stamp, late)
-        } else {
-            correlation.map(stamp, RawSpan { early: last.map_or(late, |last| last.after), late })
-        };
-        mapped.span().map_or(late, |span| span.widened(self.stamp_error_ns, RawSpan { late, ..span }).late)
+        let user = RawSpan { early: correlation.last_before(late).map_or(late, |last| last.after), late };
+        let mapped = received.kernel.and_then(|stamp| correlation.map(stamp, user).span());
+        mapped.map_or(late, |span| span.widened(self.stamp_error_ns, user).late)
     }
 
     /// Forgets when answers left: raw time is another clock now.
