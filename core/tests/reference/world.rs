@@ -1,7 +1,7 @@
 //! One agent, its clocks, NTP servers that answer at once, and reference clocks beside it: mocks of what the shell finds
 //! in segments, sockets and devices. Truth is known exactly.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use truebound_core::Agent;
 use truebound_core::event::Event;
