@@ -81,13 +81,18 @@ impl Watched {
         self.awaited.push_back(Awaited { token: transmit.token, cookie, from_end, user_before });
     }
 
-    /// The stamps that came. The kernel gives the whole packet back; its tail is our datagram.
+    /// The stamps that came, of those that are awaited: what else the queue holds is looked through with the next of
+    /// them. The kernel gives the whole packet back; its tail is our datagram.
     pub(crate) fn stamps(&mut self, batch: &mut Batch) -> Vec<Stamped> {
         let mut found = Vec::new();
-        let awaited = &mut self.awaited;
-        let visited = self.watch.get().sent_stamps(batch, &mut |stamp| found.extend(matched(awaited, &stamp)));
-        // An error here means no stamps: the core knows what that means.
-        let _ = visited;
+        let Watched { watch, awaited, .. } = self;
+        while !awaited.is_empty() {
+            match watch.get().some_stamps(batch, &mut |stamp| found.extend(matched(awaited, &stamp))) {
+                Ok(1..) => {}
+                // An error means no stamps: the core knows what that means.
+                Ok(0) | Err(_) => break,
+            }
+        }
         found
     }
 }

@@ -10,11 +10,15 @@ use crate::correlation::{Correlation, Mapped, Margins};
 use crate::io::{CrossReading, HardwareStamp, PhcId, PhcReading};
 use crate::phc::{Phc, PhcRelation};
 use crate::stamps::Stamps;
-use crate::time::{RawSpan, RawTime, RealTime};
+use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime};
 
 /// Readings of CLOCK_REALTIME this far apart are kept for stamps of reference clocks, ns: the last seconds of them, however
 /// often packets have that clock read.
 const REFERENCE_SPACING_NS: i64 = 125_000_000;
+/// A packet that nobody asked for lies in its socket for less than this while clocks are read, ns: every wake-up empties
+/// every socket. (While the agent is stopped nothing is read either, and a clock that was set meanwhile does not agree
+/// with its reading before.)
+const UNREAD_NS: i64 = NS_PER_S;
 /// How far a NIC's stamp may be on the wrong side of the kernel's: twice what a NIC at 100 Mbit/s may err (BOUND A3).
 const SLACK_NS: i64 = 20_000;
 /// PHCs remembered.
@@ -101,14 +105,7 @@ impl Clocks {
     /// Where in raw time a reference clock's stamp was taken, knowing only that it was before `late` and not more than
     /// `age_ns` before.
     pub(crate) fn referenced(&self, stamp: RealTime, late: RawTime, age_ns: i64) -> Mapped {
-        let earliest = late.plus_ns(age_ns.saturating_neg());
-        let mapped = self.references.map_until(stamp, late);
-        match self.references.is_unset_since(earliest) {
-            None => Mapped::Unbracketed,
-            Some(false) => Mapped::Contradicted,
-            Some(true) if mapped.span().is_some_and(|span| span.early < earliest) => Mapped::Unbracketed,
-            Some(true) => mapped,
-        }
+        self.references.map_until(stamp, late, age_ns)
     }
 
     /// Forgets what was said of NICs.
@@ -169,9 +166,9 @@ impl Clocks {
     pub(crate) fn came(&self, user_after: RawTime, kernel: Option<RealTime>, nic: Option<HardwareStamp>) -> Placed {
         // Nobody knows how long it lay in the socket.
         let user = RawSpan { early: RawTime::from_ns(i64::MIN), late: user_after };
-        let kernel = kernel.map(|stamp| self.real.map_until(stamp, user_after));
-        let hardware =
-            nic.and_then(|nic| self.phcs.get(&nic.phc).map(|phc| (phc.map_until(nic.time, user_after), nic)));
+        let kernel = kernel.map(|stamp| self.real.map_until(stamp, user_after, UNREAD_NS));
+        let hardware = nic
+            .and_then(|nic| self.phcs.get(&nic.phc).map(|phc| (phc.map_until(nic.time, user_after, UNREAD_NS), nic)));
         self.place(Way::In, user, kernel, hardware)
     }
 
@@ -219,19 +216,26 @@ fn is_in_order(way: Way, kernel: RawSpan, nic: RawSpan) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::KernelRate;
+    use crate::io::{KernelRate, Setting};
     use crate::time::PhcTime;
 
-    /// Readings of REALTIME (raw + 1 s) and of PHC 0 (raw + 2 s), every 100 µs of raw time from 0 to 1 ms.
+    /// Readings of REALTIME (raw + 1 s) and of PHC 0 (raw + 2 s), every 100 µs of raw time from 0 to 1 ms, and one long
+    /// before.
     fn clocks() -> Clocks {
+        clocks_set_back(0)
+    }
+
+    /// The same, both set back by so much at 450 µs.
+    fn clocks_set_back(ns: i64) -> Clocks {
         let mut clocks = Clocks::new();
-        for raw in (0..=1_000_000).step_by(100_000) {
+        for raw in [-UNREAD_NS].into_iter().chain((0..=1_000_000).step_by(100_000)) {
             let (before, after) = (RawTime::from_ns(raw - 50), RawTime::from_ns(raw + 50));
             let rate = KernelRate::Steady { ppb: 0 };
-            let real = RealTime::from_ns(raw + 1_000_000_000);
-            clocks.real.push(CrossReading { before, real, after, rate, was_set: false });
-            let real = PhcTime::from_ns(raw + 2_000_000_000);
-            let cross = CrossReading { before, real, after, rate, was_set: false };
+            let shown = if raw < 450_000 { raw } else { raw - ns };
+            let real = RealTime::from_ns(shown + 1_000_000_000);
+            clocks.real_read(CrossReading { before, real, after, rate, setting: Setting::Unset });
+            let real = PhcTime::from_ns(shown + 2_000_000_000);
+            let cross = CrossReading { before, real, after, rate, setting: Setting::Untold };
             let reading = PhcReading { phc: PhcId(0), cross, max_adj_ppb: 1_000_000, stated_error_ns: None };
             clocks.phc_read(&reading, 1e-3, false);
         }
@@ -293,12 +297,28 @@ mod tests {
         let (before, after) = (RawTime::from_ns(1_499_950), RawTime::from_ns(1_500_050));
         let rate = KernelRate::Steady { ppb: 0 };
         let real = RealTime::from_ns(1_001_500_000);
-        clocks.real.push(CrossReading { before, real, after, rate, was_set: false });
+        clocks.real.push(CrossReading { before, real, after, rate, setting: Setting::Unset });
         for (kernel, nic) in [(kernel(840_000), nic(830_000)), (kernel(840_000), None)] {
             let placed = clocks.came(RawTime::from_ns(1_600_000), kernel, nic);
             let widened = placed.stamps.best().widened(1_000, placed.stamps.user);
             assert!(widened.early <= RawTime::from_ns(830_000), "{placed:?}");
             assert!(widened.late >= RawTime::from_ns(830_000), "{placed:?}");
+        }
+    }
+
+    #[test]
+    fn an_unasked_packet_is_not_placed_by_a_clock_that_was_set_while_it_may_have_waited() {
+        for (set_back_ns, is_placed) in [(0, true), (300_000, false)] {
+            let clocks = clocks_set_back(set_back_ns);
+            // Both clocks show at 740 µs what they showed at 440 and 430 µs, and were read around it.
+            for (kernel, nic) in [(kernel(440_000), None), (None, nic(430_000))] {
+                let placed = clocks.came(RawTime::from_ns(780_000), kernel, nic);
+                assert_eq!(placed.stamps.best() != placed.stamps.user, is_placed, "{placed:?}");
+                assert!(
+                    placed.stamps.best().early <= RawTime::from_ns(430_000 + i64::from(kernel.is_some()) * 10_000),
+                    "{placed:?}"
+                );
+            }
         }
     }
 

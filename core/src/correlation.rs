@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::io::{CrossReading, KernelRate};
+use crate::io::{CrossReading, KernelRate, Setting};
 use crate::time::{RawSpan, RawTime, RealTime, StampTime};
 use crate::units::{to_f64, to_i64};
 
@@ -78,12 +78,16 @@ impl Margins {
 pub(crate) struct Correlation<T = RealTime> {
     readings: VecDeque<CrossReading<T>>,
     margins: Margins,
+    /// When the first reading since [`Correlation::clear`] was over.
+    read_since: Option<RawTime>,
+    /// The same of the first one since which nothing tells that the clock was set.
+    unset_since: Option<RawTime>,
 }
 
 impl<T: StampTime> Correlation<T> {
     /// Without readings.
     pub(crate) fn new(margins: Margins) -> Self {
-        Correlation { readings: VecDeque::new(), margins }
+        Correlation { readings: VecDeque::new(), margins, read_since: None, unset_since: None }
     }
 
     /// The clock's limits are these from now on.
@@ -93,15 +97,29 @@ impl<T: StampTime> Correlation<T> {
 
     /// Remembers a reading.
     pub(crate) fn push(&mut self, reading: CrossReading<T>) {
+        self.compare(&reading);
+        self.keep(reading);
+    }
+
+    fn keep(&mut self, reading: CrossReading<T>) {
         if self.readings.len() == KEPT {
             self.readings.pop_front();
         }
         self.readings.push_back(reading);
     }
 
+    /// Does anything tell that the clock was set since the reading before?
+    fn compare(&mut self, reading: &CrossReading<T>) {
+        self.read_since = self.read_since.or(Some(reading.after));
+        if self.readings.back().is_none_or(|last| !self.continues(last, reading)) {
+            self.unset_since = Some(reading.after);
+        }
+    }
+
     /// The same for stamps that are seconds old, whoever reads the clock how often: of readings within `spacing_ns` only
     /// the first and the last are kept. The last tells what they all tell of settings and rates.
     pub(crate) fn push_thinned(&mut self, mut reading: CrossReading<T>, spacing_ns: i64) {
+        self.compare(&reading);
         let last_but_one =
             self.readings.len().checked_sub(2).and_then(|at| self.readings.get(at)).map(|one| one.before);
         if let Some((last_but_one, other)) = last_but_one.zip(self.readings.back_mut())
@@ -109,14 +127,14 @@ impl<T: StampTime> Correlation<T> {
             // Between two rates of our own a clock ran at one of them: that is worth keeping apart.
             && (other.rate == reading.rate || !self.margins.is_ours)
         {
-            reading.was_set |= other.was_set;
+            reading.setting = reading.setting.max(other.setting);
             if other.rate != reading.rate {
                 reading.rate = KernelRate::Unknown;
             }
             *other = reading;
             return;
         }
-        self.push(reading);
+        self.keep(reading);
     }
 
     /// The last reading that was over before `at`.
@@ -127,6 +145,8 @@ impl<T: StampTime> Correlation<T> {
     /// Forgets everything: raw time is another clock now.
     pub(crate) fn clear(&mut self) {
         self.readings.clear();
+        self.read_since = None;
+        self.unset_since = None;
     }
 
     /// Where in raw time `stamp` was taken, knowing from user-space readings that it was in `user`.
@@ -136,7 +156,7 @@ impl<T: StampTime> Correlation<T> {
             return Mapped::Unbracketed;
         }
         // Those between the used ones count too: the rate may have changed there, or the clock been set.
-        if self.readings.range(before.start + 1..after.end).any(|reading| reading.was_set) {
+        if self.readings.range(before.start + 1..after.end).any(|reading| reading.setting == Setting::Set) {
             return Mapped::Contradicted;
         }
         let rates = rates_in_force(self.readings.range(before.start..after.end), self.margins);
@@ -150,34 +170,44 @@ impl<T: StampTime> Correlation<T> {
         Mapped::Span(span)
     }
 
-    /// Where in raw time a stamp was taken of which only an end is known: that of a packet that nobody asked for.
+    /// Where in raw time a stamp was taken of which only an end is known: that of a packet that nobody asked for. It is
+    /// not older than `age_ns`.
     ///
-    /// The stamp itself tells after which reading to look: a clock that was not set since shows more later. That reading
-    /// and everything after it is then checked as ever, so a clock that *was* set is noticed.
-    pub(crate) fn map_until(&self, stamp: T, late: RawTime) -> Mapped {
-        let earlier = self.readings.iter().rev().filter(|reading| reading.after <= late);
-        match earlier.clone().find(|reading| stamp.ns_since(reading.real) >= 0) {
-            Some(reading) => self.map(stamp, RawSpan { early: reading.before, late }),
-            None => Mapped::Unbracketed,
+    /// The stamp itself tells after which reading to look: a clock that was not set since shows more later. A clock that
+    /// *was* set back may show a stamp twice, and readings around the second time agree with each other: nothing but
+    /// readings from the first on tells. So nothing may have happened for as long as the stamp can be old.
+    pub(crate) fn map_until(&self, stamp: T, late: RawTime, age_ns: i64) -> Mapped {
+        let earliest = late.plus_ns(age_ns.saturating_neg());
+        match self.is_unset_since(earliest) {
+            None => return Mapped::Unbracketed,
+            Some(false) => return Mapped::Contradicted,
+            Some(true) => {}
+        }
+        let mut earlier = self.readings.iter().rev().filter(|reading| reading.after <= late);
+        let first = earlier.find(|reading| stamp.ns_since(reading.real) >= 0);
+        match first.map(|reading| self.map(stamp, RawSpan { early: reading.before, late })) {
+            Some(mapped) if mapped.span().is_none_or(|span| span.early >= earliest) => mapped,
+            _ => Mapped::Unbracketed,
         }
     }
 
     /// Did nobody set the clock, as far as readings tell, from `since` on? `None` if they do not reach back so far.
+    fn is_unset_since(&self, since: RawTime) -> Option<bool> {
+        self.read_since.filter(|&first| first <= since)?;
+        self.unset_since.map(|unset| unset <= since)
+    }
+
+    /// Does nothing tell that the clock was set between these two readings?
     ///
-    /// A stamp of a clock that was set back may be shown by it once more, so that even readings on both sides of the
-    /// second time are no help: who knows no early end of a stamp has to ask this first.
-    pub(crate) fn is_unset_since(&self, since: RawTime) -> Option<bool> {
-        let mut later: Option<&CrossReading<T>> = None;
-        for reading in self.readings.iter().rev() {
-            if later.is_some_and(|later| later.was_set || !self.agree(reading, later)) {
-                return Some(false);
-            }
-            if reading.after <= since {
-                return Some(true);
-            }
-            later = Some(reading);
-        }
-        None
+    /// Where the kernel does not tell, the readings themselves must, and they do while the rate is known: what is less
+    /// than the margin makes of the time between them goes unnoticed (README, A3).
+    fn continues(&self, one: &CrossReading<T>, next: &CrossReading<T>) -> bool {
+        let is_told = match next.setting {
+            Setting::Set => return false,
+            Setting::Unset => true,
+            Setting::Untold => rates_of([one, next].into_iter(), self.margins).is_some(),
+        };
+        is_told && self.agree(one, next)
     }
 
     /// Can the clock have run from one reading to the next?
@@ -205,18 +235,23 @@ impl<T: StampTime> Correlation<T> {
 /// Least and greatest r, with 1 + r the rate of REALTIME against raw time.
 fn rates_in_force<'a, T: StampTime + 'a>(
     readings: impl Iterator<Item = &'a CrossReading<T>>,
-    Margins { steady, unknown, is_ours }: Margins,
+    margins: Margins,
 ) -> (f64, f64) {
+    rates_of(readings, margins).unwrap_or((-margins.unknown, margins.unknown))
+}
+
+/// The same, if what the kernel said at each of the readings tells.
+fn rates_of<'a, T: StampTime + 'a>(
+    readings: impl Iterator<Item = &'a CrossReading<T>>,
+    Margins { steady, unknown, is_ours }: Margins,
+) -> Option<(f64, f64)> {
     let (mut least, mut most) = (i64::MAX, i64::MIN);
     for reading in readings {
-        let KernelRate::Steady { ppb } = reading.rate else { return (-unknown, unknown) };
+        let KernelRate::Steady { ppb } = reading.rate else { return None };
         (least, most) = (least.min(ppb), most.max(ppb));
     }
-    if least == most || (is_ours && least < most) {
-        ((to_f64(least) * 1e-9 - steady).max(-unknown), (to_f64(most) * 1e-9 + steady).min(unknown))
-    } else {
-        (-unknown, unknown)
-    }
+    let is_known = least == most || (is_ours && least < most);
+    is_known.then(|| ((to_f64(least) * 1e-9 - steady).max(-unknown), (to_f64(most) * 1e-9 + steady).min(unknown)))
 }
 
 fn by_reading<T: StampTime>(reading: &CrossReading<T>, stamp: T, (slow, fast): (f64, f64)) -> RawSpan {
@@ -240,7 +275,7 @@ mod tests {
             real: RealTime::from_ns(real),
             after: RawTime::from_ns(raw + 20),
             rate,
-            was_set: false,
+            setting: Setting::Unset,
         }
     }
 
@@ -286,7 +321,7 @@ mod tests {
     #[test]
     fn a_set_clock_drops_the_stamp_even_if_it_was_set_back() {
         let mut after = reading(300_000, 5_300_000, STEADY);
-        after.was_set = true;
+        after.setting = Setting::Set;
         let correlation = correlation(&[reading(0, 5_000_000, STEADY), after]);
         assert_eq!(correlation.map(RealTime::from_ns(5_100_000), span(1_000, 290_000)), Mapped::Contradicted);
     }
@@ -297,7 +332,11 @@ mod tests {
         // Set back by 400 ms at 100 ms; read every 50 ms, which is told with the readings at 100 and 150 ms, or not.
         for is_told in [true, false] {
             let at = |raw: i64| CrossReading {
-                was_set: is_told && (raw == 100 * MS || raw == 150 * MS),
+                setting: match raw {
+                    _ if !is_told => Setting::Untold,
+                    100_000_000 | 150_000_000 => Setting::Set,
+                    _ => Setting::Unset,
+                },
                 ..reading(raw, raw - if raw < 100 * MS { 0 } else { 400 * MS }, STEADY)
             };
             let mut correlation = correlation(&[]);
@@ -305,12 +344,39 @@ mod tests {
             correlation.push(at(600 * MS));
             // Stamped at 75 ms, found at 550 ms: 475 ms after the start the clock shows the same.
             let (stamp, late) = (RealTime::from_ns(75 * MS), RawTime::from_ns(550 * MS));
-            let Mapped::Span(wrong) = correlation.map_until(stamp, late) else { panic!("readings agree around it") };
+            let Mapped::Span(wrong) = correlation.map(stamp, span(450 * MS, 550 * MS)) else {
+                panic!("readings agree around it")
+            };
             assert!(wrong.early > RawTime::from_ns(400 * MS), "{wrong:?}");
-            let is_unset = |raw: i64| correlation.is_unset_since(RawTime::from_ns(raw));
-            assert_eq!(is_unset(75 * MS), Some(false), "told: {is_told}");
+            assert_eq!(correlation.map_until(stamp, late, 500 * MS), Mapped::Contradicted, "told: {is_told}");
             // From the second reading that tells it on, nothing happened.
-            assert_eq!(is_unset(160 * MS), Some(true), "told: {is_told}");
+            let Mapped::Span(young) = correlation.map_until(stamp, late, 390 * MS) else { panic!("told: {is_told}") };
+            assert_eq!(young, wrong);
+            // It cannot be older than it may be, and nobody read the clock before the start.
+            assert_eq!(correlation.map_until(stamp, late, 50 * MS), Mapped::Unbracketed);
+            assert_eq!(correlation.map_until(stamp, late, 551 * MS), Mapped::Unbracketed);
+        }
+    }
+
+    #[test]
+    fn without_a_word_of_settings_a_stamp_of_unknown_age_needs_a_known_rate() {
+        const MS: i64 = 1_000_000;
+        let other = KernelRate::Steady { ppb: 1 };
+        for (setting, rate, is_ours, is_placed) in [
+            (Setting::Untold, STEADY, false, true),
+            (Setting::Untold, other, false, false),
+            (Setting::Untold, other, true, true),
+            (Setting::Untold, KernelRate::Unknown, false, false),
+            (Setting::Unset, other, false, true),
+            (Setting::Unset, KernelRate::Unknown, false, true),
+        ] {
+            let mut correlation = Correlation::new(Margins { is_ours, ..Margins::REALTIME });
+            for ms in 0..10 {
+                let rate = if ms == 5 { rate } else { STEADY };
+                correlation.push(CrossReading { setting, ..reading(ms * MS, ms * MS, rate) });
+            }
+            let mapped = correlation.map_until(RealTime::from_ns(8 * MS - 1), RawTime::from_ns(8 * MS + 100), 4 * MS);
+            assert_eq!(mapped.span().is_some(), is_placed, "{setting:?} {rate:?} {is_ours}: {mapped:?}");
         }
     }
 
@@ -318,19 +384,22 @@ mod tests {
     fn thinned_readings_tell_what_they_all_told() {
         let other = KernelRate::Steady { ppb: 1 };
         let mut thinned = Correlation::new(Margins::REALTIME);
-        for (raw, rate, was_set) in
-            [(0, STEADY, false), (100, other, true), (200, STEADY, false), (2_000, STEADY, false)]
-        {
-            thinned.push_thinned(CrossReading { was_set, ..reading(raw, raw, rate) }, 1_000);
+        for (raw, rate, setting) in [
+            (0, STEADY, Setting::Unset),
+            (100, other, Setting::Set),
+            (200, STEADY, Setting::Unset),
+            (2_000, STEADY, Setting::Unset),
+        ] {
+            thinned.push_thinned(CrossReading { setting, ..reading(raw, raw, rate) }, 1_000);
         }
-        let kept: Vec<(i64, KernelRate, bool)> =
-            thinned.readings.iter().map(|r| (r.real.as_ns(), r.rate, r.was_set)).collect();
+        let kept: Vec<(i64, KernelRate, Setting)> =
+            thinned.readings.iter().map(|r| (r.real.as_ns(), r.rate, r.setting)).collect();
         // The one at 200 stands for that at 100 too.
-        assert_eq!(kept, [(0, STEADY, false), (200, KernelRate::Unknown, true), (2_000, STEADY, false)]);
-        assert_eq!(thinned.is_unset_since(RawTime::from_ns(-21)), Some(false));
-        assert_eq!(thinned.is_unset_since(RawTime::from_ns(220)), Some(true));
-        let unread = correlation(&[reading(0, 0, STEADY)]).is_unset_since(RawTime::from_ns(-21));
-        assert_eq!(unread, None, "nobody read it then");
+        let expected =
+            [(0, STEADY, Setting::Unset), (200, KernelRate::Unknown, Setting::Set), (2_000, STEADY, Setting::Unset)];
+        assert_eq!(kept, expected);
+        let is_unset = |raw: i64| thinned.is_unset_since(RawTime::from_ns(raw));
+        assert_eq!((is_unset(19), is_unset(119), is_unset(120)), (None, Some(false), Some(true)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! turned that clock is dropped ([`crate::correlation`]). It is told because an operator wants to know who else is at
 //! work, and because applications that read CLOCK_REALTIME were hit.
 
-use crate::io::{CrossReading, KernelRate};
+use crate::io::{CrossReading, KernelRate, Setting};
 use crate::time::{NS_PER_S, RawTime};
 use crate::units::{to_f64, to_i64};
 
@@ -60,7 +60,7 @@ impl RealtimeWatch {
 
     /// We set the clock ourselves: readings across that say nothing. Gives what somebody else did just before.
     pub(crate) fn set_by_us(&mut self) -> Option<Foreign> {
-        let previous = self.previous.take().filter(|previous| previous.was_set);
+        let previous = self.previous.take().filter(|previous| previous.setting == Setting::Set);
         let by_ns = std::mem::take(&mut self.told_ns);
         let at = previous?.after;
         self.report.sets += 1;
@@ -72,7 +72,8 @@ impl RealtimeWatch {
     pub(crate) fn push(&mut self, reading: CrossReading, is_ours: bool) -> [Option<Foreign>; 2] {
         // A setting that is told with the first reading was before it, as at every resume.
         let is_first = self.previous.is_none();
-        let kept = CrossReading { was_set: reading.was_set && !is_first, ..reading };
+        let setting = if is_first { Setting::Untold } else { reading.setting };
+        let kept = CrossReading { setting, ..reading };
         let previous = self.previous.replace(kept);
         self.report.rate_ppb = ppb_of(reading.rate);
         let Some(previous) = previous else { return [None, None] };
@@ -90,12 +91,13 @@ impl RealtimeWatch {
     /// what both show beyond the rate is its size. Without that word (no timerfd) only what no rate explains is seen.
     fn was_set(&mut self, previous: &CrossReading, reading: &CrossReading) -> Option<i64> {
         let (by_ns, noise_ns) = beyond_rate(previous, reading);
-        if !reading.was_set {
+        let was_set = |reading: &CrossReading| reading.setting == Setting::Set;
+        if !was_set(reading) {
             self.told_ns = 0;
         }
-        let by_ns = if reading.was_set {
+        let by_ns = if was_set(reading) {
             self.told_ns = self.told_ns.saturating_add(by_ns);
-            if !previous.was_set {
+            if !was_set(previous) {
                 return None;
             }
             std::mem::take(&mut self.told_ns)
@@ -167,7 +169,7 @@ mod tests {
             real: RealTime::from_ns(raw_ns + ahead_ns),
             after: RawTime::from_ns(raw_ns + 20),
             rate,
-            was_set,
+            setting: if was_set { Setting::Set } else { Setting::Untold },
         }
     }
 

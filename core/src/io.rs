@@ -54,8 +54,19 @@ pub struct CrossReading<T = RealTime> {
     pub after: RawTime,
     /// The rate that the kernel gives the clock.
     pub rate: KernelRate,
-    /// The clock was set since the previous reading (of CLOCK_REALTIME: timerfd cancelled; of a PHC nobody tells).
-    pub was_set: bool,
+    /// What the kernel says of settings since the previous reading.
+    pub setting: Setting,
+}
+
+/// Whether a clock was set, by the kernel's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// It would have told (of CLOCK_REALTIME: a timerfd cancelled by clock_settime(2)), and did not.
+    Unset,
+    /// It does not tell: of no PHC, and of CLOCK_REALTIME not without that timerfd.
+    Untold,
+    /// It told.
+    Set,
 }
 
 /// A PHC was read against raw time.

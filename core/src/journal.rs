@@ -11,13 +11,13 @@ use truebound_client::host::{Foretold, VmMark};
 
 use crate::io::{
     AssociationId, Control, CrossReading, Drift, Found, HardwareStamp, HostState, Input, KernelRate, Output, PhcId,
-    PhcReading, PtpChannel, PtpLink, PtpPort, PtpReceived, Received, ReferenceRead, SocketId, Steer, TxToken,
+    PhcReading, PtpChannel, PtpLink, PtpPort, PtpReceived, Received, ReferenceRead, Setting, SocketId, Steer, TxToken,
 };
 use crate::settings::{FNV_OFFSET, fnv1a};
 use crate::time::{PhcTime, RawTime, RealTime};
 use crate::units::FreqError;
 
-const MAGIC: [u8; 4] = *b"TBJ5";
+const MAGIC: [u8; 4] = *b"TBJ6";
 
 /// What a journal begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -475,7 +475,12 @@ impl Writer {
             KernelRate::Steady { ppb } => (1, ppb),
             KernelRate::Unknown => (0, 0),
         };
-        self.bytes.extend([kind, u8::from(reading.was_set)]);
+        let setting = match reading.setting {
+            Setting::Unset => 0,
+            Setting::Set => 1,
+            Setting::Untold => 2,
+        };
+        self.bytes.extend([kind, setting]);
         self.i64(ppb);
     }
 
@@ -709,10 +714,15 @@ impl<'a> Reader<'a> {
 
     fn cross<T>(&mut self, real: impl Fn(i64) -> T) -> Option<CrossReading<T>> {
         let (before, real, after) = (self.time()?, real(self.i64()?), self.time()?);
-        let [kind, was_set] = self.array()?;
+        let [kind, setting] = self.array()?;
         let ppb = self.i64()?;
         let rate = if kind == 1 { KernelRate::Steady { ppb } } else { KernelRate::Unknown };
-        Some(CrossReading { before, real, after, rate, was_set: was_set == 1 })
+        let setting = match setting {
+            0 => Setting::Unset,
+            1 => Setting::Set,
+            _ => Setting::Untold,
+        };
+        Some(CrossReading { before, real, after, rate, setting })
     }
 
     fn bound(&mut self) -> Option<Bound> {
@@ -762,7 +772,7 @@ mod tests {
                     real: PhcTime::from_ns(6),
                     after: at(7),
                     rate: KernelRate::Unknown,
-                    was_set: false,
+                    setting: Setting::Unset,
                 },
                 max_adj_ppb: 999_999_881,
                 stated_error_ns: Some(40),
@@ -793,7 +803,7 @@ mod tests {
                 real: RealTime::from_ns(2),
                 after: at(3),
                 rate: KernelRate::Steady { ppb: -83_333_000 },
-                was_set: true,
+                setting: Setting::Set,
             }),
             OwnedInput::Host(HostState {
                 clocksource: *b"tsc\0\0\0\0\0\0\0\0\0\0\0\0\0",

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use crate::correlation::{Correlation, Mapped, Margins};
-use crate::io::{KernelRate, PhcReading};
+use crate::io::{CrossReading, KernelRate, PhcReading, Setting};
 use crate::time::{NS_PER_S, PhcTime, RawSpan, RawTime};
 use crate::units::{FreqError, to_f64, to_i64};
 
@@ -103,11 +103,12 @@ impl Phc {
             // Whatever was read before tells nothing of stamps to come, and nothing in between can be trusted.
             self.correlation.clear();
         }
-        if is_far || cross.was_set || cross.rate != self.dialled {
+        if is_far || cross.rate != self.dialled {
             self.line.clear();
         }
         self.dialled = cross.rate;
-        self.correlation.push(cross);
+        // Nobody tells that a PHC was set; `is_far` did.
+        self.correlation.push(CrossReading { setting: Setting::Unset, ..cross });
         self.line.push_back((cross.real, middle, width_ns.max(1)));
         while self.line.len() > LINE_READINGS
             || self.line.front().is_some_and(|&(first, ..)| cross.real.ns_since(first) > LINE_SPAN_NS)
@@ -122,9 +123,9 @@ impl Phc {
         self.correlation.map(stamp, user)
     }
 
-    /// The same, knowing only that it was before `late`.
-    pub(crate) fn map_until(&self, stamp: PhcTime, late: RawTime) -> Mapped {
-        self.correlation.map_until(stamp, late)
+    /// The same, knowing only that it was before `late`, by at most `age_ns`.
+    pub(crate) fn map_until(&self, stamp: PhcTime, late: RawTime, age_ns: i64) -> Mapped {
+        self.correlation.map_until(stamp, late, age_ns)
     }
 
     /// The best guess of when the PHC showed `time`.
@@ -193,7 +194,7 @@ mod tests {
     fn reading(raw: i64, phc: i64, width_ns: i64, ppb: i64) -> PhcReading {
         let (before, after) = (RawTime::from_ns(raw - width_ns / 2), RawTime::from_ns(raw + width_ns - width_ns / 2));
         let rate = KernelRate::Steady { ppb };
-        let cross = CrossReading { before, real: PhcTime::from_ns(phc), after, rate, was_set: false };
+        let cross = CrossReading { before, real: PhcTime::from_ns(phc), after, rate, setting: Setting::Unset };
         PhcReading { phc: PhcId(0), cross, max_adj_ppb: 1_000_000, stated_error_ns: None }
     }
 

@@ -16,7 +16,7 @@ use truebound_client::bound::RATE_BITS;
 use truebound_client::clock::{MonotonicRaw, RawClock, VirtualClock};
 use truebound_client::host::{ClocksourceFile, VmMark, VmPage};
 pub use truebound_client::tick::SUSPEND_RESOLUTION_NS;
-use truebound_core::io::{CrossReading, HostState, KernelRate, PhcReading};
+use truebound_core::io::{CrossReading, HostState, KernelRate, PhcReading, Setting};
 use truebound_core::time::{NS_PER_S, RawTime, RealTime};
 
 use crate::phc::Phc;
@@ -39,6 +39,8 @@ pub struct HostClock {
     has_boottime: bool,
     /// The narrowest triple of late, ns; 0 before the first.
     usual_width_ns: i64,
+    /// CLOCK_REALTIME's rate after the last triple.
+    last_rate: KernelRate,
     /// CLOCK_BOOTTIME − CLOCK_MONOTONIC as last reported, ns.
     suspended_ns: AtomicI64,
     /// The hypervisor's page, if it is watched.
@@ -53,7 +55,8 @@ impl HostClock {
         let step_watch = if watch_steps { StepWatch::new().ok() } else { None };
         let has_boottime = clock_ns(ClockId::CLOCK_BOOTTIME).is_some();
         let suspended_ns = AtomicI64::new(0);
-        HostClock { virtual_clock, step_watch, has_boottime, usual_width_ns: 0, suspended_ns, vm: None }
+        let last_rate = KernelRate::Unknown;
+        HostClock { virtual_clock, step_watch, has_boottime, usual_width_ns: 0, last_rate, suspended_ns, vm: None }
     }
 
     /// The same, watching the hypervisor's page too.
@@ -71,21 +74,34 @@ impl HostClock {
 
     /// CLOCK_REALTIME against raw time.
     ///
-    /// The rate is read around the triple, and unknown if somebody changed it meanwhile; the step watch is read last:
-    /// what happened to the clock before the triple is told with it. The rate is the kernel's word, so against
-    /// CLOCK_MONOTONIC_RAW: a virtual clock's own deviation is not in it, and one of more than some ppm, which the
-    /// core's margin does not cover, makes it unknown. It stays exactly the same for as long as nobody steers, which the
-    /// core relies on.
+    /// The rate is read after the triple. One that is not what it was after the reading before may have changed before
+    /// or after this triple: then another triple is read, and the rate is unknown if it changes once more. The step watch
+    /// is read last: what happened to the clock before the triple is told with it. The rate is the kernel's word, so
+    /// against CLOCK_MONOTONIC_RAW: a virtual clock's own deviation is not in it, and one of more than some ppm, which
+    /// the core's margin does not cover, makes it unknown. It stays exactly the same for as long as nobody steers, which
+    /// the core relies on.
     pub fn cross(&mut self) -> CrossReading {
-        let rate_before = kernel_rate();
-        let triple = self.narrowest_triple();
-        let is_known = kernel_rate() == rate_before && !self.virtual_clock.is_some_and(runs_far_off);
-        let rate = if is_known { rate_before } else { KernelRate::Unknown };
-        let was_set = self.step_watch.as_mut().is_some_and(StepWatch::fired);
+        let mut triple = self.narrowest_triple();
+        let mut rate = kernel_rate();
+        if rate != self.last_rate {
+            triple = self.narrowest_triple();
+            self.last_rate = kernel_rate();
+            if rate != self.last_rate {
+                rate = KernelRate::Unknown;
+            }
+        }
+        if self.virtual_clock.is_some_and(runs_far_off) {
+            rate = KernelRate::Unknown;
+        }
+        let setting = match self.step_watch.as_mut().map(StepWatch::fired) {
+            None => Setting::Untold,
+            Some(false) => Setting::Unset,
+            Some(true) => Setting::Set,
+        };
         let before = self.raw(triple.before_ns);
         // f is floored twice, so it may fall by 1 ns where it should stand still.
         let after = self.raw(triple.after_ns).max(before);
-        CrossReading { before, real: RealTime::from_ns(triple.real_ns), after, rate, was_set }
+        CrossReading { before, real: RealTime::from_ns(triple.real_ns), after, rate, setting }
     }
 
     /// A PHC against raw time.
@@ -98,7 +114,7 @@ impl HostClock {
         let rate = if phc.rate() == rate_before { rate_before } else { KernelRate::Unknown };
         let before = self.raw(bracket.before_ns);
         let after = self.raw(bracket.after_ns).max(before); // as in cross()
-        let cross = CrossReading { before, real: bracket.phc, after, rate, was_set: false };
+        let cross = CrossReading { before, real: bracket.phc, after, rate, setting: Setting::Untold };
         let stated_error_ns = phc.stated_error_ns(bracket.phc);
         Ok(PhcReading { phc: phc.id(), cross, max_adj_ppb: phc.caps().max_adj_ppb, stated_error_ns })
     }
@@ -354,16 +370,16 @@ mod tests {
             let real_after = clock_ns(ClockId::CLOCK_REALTIME).expect("a clock");
             assert!(raw_before <= reading.before && reading.before <= reading.after, "{reading:?}");
             assert!(reading.after <= raw_after.plus_ns(1), "{reading:?} {raw_after:?}");
-            if !reading.was_set {
+            if reading.setting != Setting::Set {
                 assert!((real_before..=real_after).contains(&reading.real.as_ns()), "{reading:?}");
             }
         }
     }
 
     #[test]
-    fn without_a_watch_nothing_is_ever_set() {
+    fn without_a_watch_nothing_is_told() {
         let mut clock = HostClock::new(None, false);
-        assert!((0..10).all(|_| !clock.cross().was_set));
+        assert!((0..10).all(|_| clock.cross().setting == Setting::Untold));
     }
 
     #[test]

@@ -247,6 +247,11 @@ impl StampSocket {
     pub fn sent_stamps(&self, batch: &mut Batch, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
         drain_stamps(self.as_fd(), batch, &self.one_by_one, &self.skipped, visit)
     }
+
+    /// The same for one batch. Gives how many entries the queue held, up to the batch's capacity: 0 if it was empty.
+    pub fn some_stamps(&self, batch: &mut Batch, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
+        some_stamps(self.as_fd(), batch, &self.one_by_one, &self.skipped, visit)
+    }
 }
 
 /// Drains a socket's error queue, shows each transmit stamp to `visit` and returns how many there were; what else was
@@ -259,25 +264,36 @@ pub(crate) fn drain_stamps(
     visit: &mut dyn FnMut(SentStamp<'_>),
 ) -> io::Result<usize> {
     let mut visited = 0;
-    loop {
-        match batch.take(fd, one_by_one, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
-            Ok(1..) => {}
-            Ok(0) => return Ok(visited),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(visited),
-            Err(error) => return Err(error),
-        }
-        for message in batch.messages() {
-            let control = message.control();
-            // The tail of a cut packet is not the payload's.
-            if control::is_sent_stamp(control) && !message.is_truncated() {
-                let (kernel, hardware) = (control::software_stamp(control), control::hardware_stamp(control));
-                visit(SentStamp { packet: message.data(), kernel, hardware });
-                visited += 1;
-            } else {
-                skipped.fetch_add(1, Ordering::Relaxed);
-            }
+    let mut count = |stamp: SentStamp<'_>| {
+        visited += 1;
+        visit(stamp);
+    };
+    while some_stamps(fd, batch, one_by_one, skipped, &mut count)? > 0 {}
+    Ok(visited)
+}
+
+fn some_stamps(
+    fd: BorrowedFd<'_>,
+    batch: &mut Batch,
+    one_by_one: &AtomicBool,
+    skipped: &AtomicU64,
+    visit: &mut dyn FnMut(SentStamp<'_>),
+) -> io::Result<usize> {
+    let taken = match batch.take(fd, one_by_one, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+        taken => taken?,
+    };
+    for message in batch.messages() {
+        let control = message.control();
+        // The tail of a cut packet is not the payload's.
+        if control::is_sent_stamp(control) && !message.is_truncated() {
+            let (kernel, hardware) = (control::software_stamp(control), control::hardware_stamp(control));
+            visit(SentStamp { packet: message.data(), kernel, hardware });
+        } else {
+            skipped.fetch_add(1, Ordering::Relaxed);
         }
     }
+    Ok(taken)
 }
 
 impl AsFd for StampSocket {

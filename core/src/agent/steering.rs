@@ -13,7 +13,7 @@ use super::Agent;
 use crate::correlation::Margins;
 use crate::event::Event;
 use crate::foreign::Foreign;
-use crate::io::{CrossReading, Declaration, Drift, KernelRate, LeapSecond, Output, Steer};
+use crate::io::{CrossReading, Declaration, Drift, KernelRate, LeapSecond, Output, Setting, Steer};
 use crate::report::SystemReport;
 use crate::servo::{Action, Servo};
 use crate::settings::{Discipline, LeapPolicy, ServoSettings};
@@ -105,7 +105,7 @@ impl Agent {
 
     /// Tells what others did to the clock; true if they set it.
     fn watch_others(&mut self, reading: CrossReading, is_ours: bool) -> bool {
-        let mut was_set = reading.was_set;
+        let mut was_set = reading.setting == Setting::Set;
         for foreign in self.realtime.push(reading, is_ours).into_iter().flatten() {
             was_set |= matches!(foreign, Foreign::Set { .. });
             self.events.push(told(foreign));

@@ -20,7 +20,7 @@ use super::{
     BOUND_LIMIT_NS, ClockStatus, Common, Marker, ROUNDING_NS, horizon_ns, middle_rate, packed, ppb_up, share_up,
     status_of, timespec,
 };
-use crate::io::{CrossReading, HostState};
+use crate::io::{CrossReading, HostState, Setting};
 use crate::time::NS_PER_S;
 use crate::units::FreqError;
 
@@ -154,7 +154,7 @@ impl SlewWatch {
     pub fn is_broken(&mut self, publication: &Publication, reading: &CrossReading, word: Word) -> bool {
         let last = self.last.replace(*reading);
         std::mem::take(&mut self.expects_step)
-            || reading.was_set
+            || reading.setting == Setting::Set
             || last.is_some_and(|last| is_beyond(publication, &last, reading, word))
     }
 }

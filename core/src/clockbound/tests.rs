@@ -7,7 +7,7 @@ use truebound_client::page::UtcOffset;
 use super::counter::{CounterLine, CounterReading, Shm1};
 use super::realtime::{Sample, Shm0, SlewWatch, Word};
 use super::*;
-use crate::io::{CrossReading, KernelRate};
+use crate::io::{CrossReading, KernelRate, Setting};
 use crate::time::{RawTime, RealTime};
 use crate::units::{FreqError, half_wander};
 
@@ -71,7 +71,7 @@ fn cross(raw_ns: i64, real_ns: i64) -> CrossReading {
         real: RealTime::from_ns(real_ns),
         after: RawTime::from_ns(raw_ns + 45),
         rate: KernelRate::Steady { ppb: 0 },
-        was_set: false,
+        setting: Setting::Unset,
     }
 }
 
@@ -332,7 +332,8 @@ fn a_counter_that_raw_time_does_not_follow_is_forgotten() {
 fn is_broken_by(moved_ns: i64, was_set: bool) -> bool {
     let (mut watch, publication) = (SlewWatch::default(), publication());
     assert!(!watch.is_broken(&publication, &cross(T_REF, 0), WORD));
-    let next = CrossReading { was_set, ..cross(T_REF + S, moved_ns) };
+    let next =
+        CrossReading { setting: if was_set { Setting::Set } else { Setting::Unset }, ..cross(T_REF + S, moved_ns) };
     watch.is_broken(&publication, &next, WORD)
 }
 

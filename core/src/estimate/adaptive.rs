@@ -30,7 +30,7 @@ const SURPRISE_RESET: f64 = 1.3;
 /// An exchange whose stamps are in doubt by so many times what is usual, and by so much more, ns, is left out: a stamp is
 /// missing, and what stands in its place says nothing of the path. Unless they all are, so many in a row.
 const VAGUE_TIMES: i64 = 4;
-const VAGUE_NS: i64 = 1_000;
+const VAGUE_NS: i64 = 250;
 const VAGUE_MAX: u32 = 16;
 /// A normalised innovation beyond this is none of the noise's, however long its tails.
 const OUTLIER_MAX: f64 = 100.0;

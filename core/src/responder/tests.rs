@@ -1,7 +1,7 @@
 //! The responder alone: what it answers, to whom, and what it asks of the socket.
 
 use crate::correlation::Margins;
-use crate::io::{CrossReading, KernelRate, SocketId};
+use crate::io::{CrossReading, KernelRate, Setting, SocketId};
 use crate::settings::RateLimit;
 use crate::units::to_i64;
 
@@ -94,7 +94,7 @@ impl Host {
 /// REALTIME is read within 20 ns of `now`.
 fn reading(now: i64) -> CrossReading {
     let (real, rate) = (RealTime::from_ns(REAL_NS + now), KernelRate::Steady { ppb: 0 });
-    CrossReading { before: at(now - 20), real, after: at(now + 20), rate, was_set: false }
+    CrossReading { before: at(now - 20), real, after: at(now + 20), rate, setting: Setting::Unset }
 }
 
 fn parsed(bytes: &[u8]) -> Packet {

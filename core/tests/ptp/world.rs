@@ -15,7 +15,7 @@ use truebound_core::Agent;
 use truebound_core::event::Event;
 use truebound_core::io::{
     CrossReading, HardwareStamp, HostState, Input, KernelRate, Output, PhcId, PhcReading, PtpChannel, PtpLink, PtpPort,
-    PtpReceived, PtpTransmit, Received, SocketId, Steer, Transmit, TxToken,
+    PtpReceived, PtpTransmit, Received, Setting, SocketId, Steer, Transmit, TxToken,
 };
 use truebound_core::settings::Settings;
 use truebound_core::time::{PhcTime, RawTime, RealTime};
@@ -311,7 +311,8 @@ impl World {
         let host = &self.hosts[index];
         let (before, after) = (host.raw(*t), host.raw(*t + REAL_WINDOW_NS).plus_ns(1));
         let rate = KernelRate::Steady { ppb: 0 };
-        let reading = CrossReading { before, real: Host::real(*t + REAL_WINDOW_NS / 2), after, rate, was_set: false };
+        let reading =
+            CrossReading { before, real: Host::real(*t + REAL_WINDOW_NS / 2), after, rate, setting: Setting::Unset };
         *t += REAL_WINDOW_NS;
         self.handle(index, *t, Input::CrossStamped(reading));
     }
@@ -320,7 +321,8 @@ impl World {
         let host = &self.hosts[index];
         let (before, after) = (host.raw(*t), host.raw(*t + WINDOW_NS).plus_ns(1));
         let rate = KernelRate::Steady { ppb: host.phc_dialled_ppb };
-        let cross = CrossReading { before, real: host.phc_at(*t + WINDOW_NS / 2), after, rate, was_set: false };
+        let cross =
+            CrossReading { before, real: host.phc_at(*t + WINDOW_NS / 2), after, rate, setting: Setting::Unset };
         let phc = PhcId(index as u32);
         *t += WINDOW_NS;
         let reading = PhcReading { phc, cross, max_adj_ppb: 1_000_000, stated_error_ns: None };

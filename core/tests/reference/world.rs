@@ -7,7 +7,7 @@ use truebound_core::Agent;
 use truebound_core::event::Event;
 use truebound_core::io::{
     AssociationId, CrossReading, FeedSample, Found, HostState, Input, KernelRate, Output, Received, ReferenceRead,
-    SocketId, Transmit,
+    Setting, SocketId, Transmit,
 };
 use truebound_core::report::SourceReport;
 use truebound_core::settings::{ReferenceClock, Settings, SourceKind, SourceSettings};
@@ -201,7 +201,11 @@ impl World {
             real: RealTime::from_ns(self.real(before + 17)),
             after: RawTime::from_ns(self.now),
             rate: KernelRate::Steady { ppb: REAL_PPB },
-            was_set: self.was_set > 0,
+            setting: match self.was_set {
+                0 if self.hides_steps => Setting::Untold,
+                0 => Setting::Unset,
+                _ => Setting::Set,
+            },
         };
         self.was_set = self.was_set.saturating_sub(1);
         self.input(Input::CrossStamped(reading));

@@ -1,6 +1,6 @@
 //! CLOCK_REALTIME: linear in raw time at the rate that adjtimex(2) reports, and anybody may change it.
 
-use truebound_core::io::{CrossReading, KernelRate};
+use truebound_core::io::{CrossReading, KernelRate, Setting};
 use truebound_core::time::{RawTime, RealTime};
 
 /// See the module's page.
@@ -50,9 +50,10 @@ impl Realtime {
 
     /// What the shell makes of three readings.
     pub fn reading(&mut self, before: RawTime, real: RealTime, after: RawTime) -> CrossReading {
-        let was_set = self.told > 0;
+        // Some steps go unnoticed, so silence tells nothing.
+        let setting = if self.told > 0 { Setting::Set } else { Setting::Untold };
         self.told = self.told.saturating_sub(1);
-        CrossReading { before, real, after, rate: KernelRate::Steady { ppb: self.ppb }, was_set }
+        CrossReading { before, real, after, rate: KernelRate::Steady { ppb: self.ppb }, setting }
     }
 }
 
@@ -69,6 +70,7 @@ mod tests {
         assert_eq!(clock.at(1_000 + 4_000_000), 5_000 + 4_000_000 + 1_000 - 50);
         let reading =
             |clock: &mut Realtime| clock.reading(RawTime::from_ns(0), RealTime::from_ns(0), RawTime::from_ns(1));
-        assert!(reading(&mut clock).was_set && reading(&mut clock).was_set && !reading(&mut clock).was_set);
+        let mut is_set = || reading(&mut clock).setting == Setting::Set;
+        assert!(is_set() && is_set() && !is_set());
     }
 }
