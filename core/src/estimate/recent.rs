@@ -13,6 +13,11 @@ impl<const CAPACITY: usize> Recent<CAPACITY> {
         Recent { values: Vec::new(), next: 0, unseen: 0 }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
     /// All of them, the oldest first.
     pub(crate) fn by_age(&self) -> impl Iterator<Item = f64> + '_ {
         let (newer, older) = self.values.split_at(self.next.min(self.values.len()));
