@@ -11,10 +11,10 @@
 
 use super::Exchange;
 use super::block::{Smallest, Veto, purest};
+use super::first_line::FirstLine;
 use super::kalman::{Covariance, Kalman};
 use super::purity::Purity;
 use super::route::Route;
-use super::separator::{Line, Point, Scratch, separate};
 use super::strips::Strips;
 use crate::time::RawTime;
 use crate::units::to_f64;
@@ -22,6 +22,8 @@ use crate::units::to_f64;
 /// Share of the excess strip that counts as noise of the midpoint: 1/√12 of a uniform law; up to so much is learned.
 const EXCESS_SHARE: f64 = 0.3;
 const EXCESS_SHARE_MAX: f64 = 1.2;
+/// Of what the n-th block is shorter than all before it, so much over n may be missing still.
+const RECORD_SHARE: f64 = 4.0;
 /// Below this share of clean blocks, queues have no floor that blocks meet: then clean ones are chance.
 const CLEAN_SHARE: f64 = 0.1;
 /// Smoothed surprise beyond which q doubles, and what it is then.
@@ -57,8 +59,9 @@ const START_LONG_S: f64 = 32.0;
 const START_MAX: usize = 4096;
 /// Without a line from so many times as many exchanges, the older half goes.
 const START_TRIES: usize = 2;
-/// Slopes considered for the first line: ±Ω.
-const SLOPES: f64 = 1e-3;
+/// The line is drawn anew when there are twice as many exchanges, up to so many, and not from so long ago, s.
+const LINE_MAX: usize = 128;
+const LINE_MAX_S: f64 = 64.0;
 /// The greatest random walk of frequency that is learned.
 const WALK_MAX: f64 = 1e-14;
 
@@ -118,6 +121,9 @@ struct Running {
     route: Route,
     strips: Strips,
     block: Block,
+    /// All exchanges, while they are few, and how many call for another line.
+    early: Vec<Exchange>,
+    draw_at: usize,
     /// Length of a sub-block, s.
     sub_block: f64,
     /// When the sub-block began, and the least u and v since.
@@ -294,23 +300,14 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
     }
     let usual_doubt_ns = median_doubt_ns(exchanges);
     let exchanges: Vec<Exchange> = exchanges.iter().filter(|e| !is_vague(e, usual_doubt_ns)).copied().collect();
-    let first = exchanges.first()?;
     let tuning = tuning.unwrap_or_else(|| Tuning::learned(usual_doubt_ns));
-    let span = to_f64(t.ns_since(first.t1)) * 1e-9;
-    let base_ns = first.upper_ns;
-    let point = |t: RawTime, ns: i64| Point {
-        t_s: to_f64(t.ns_since(first.t1)) * 1e-9,
-        y_s: to_f64(ns.saturating_sub(base_ns)) * 1e-9,
-    };
-    let upper: Vec<Point> = exchanges.iter().map(|e| point(e.t1, e.upper_ns)).collect();
-    let lower: Vec<Point> = exchanges.iter().map(|e| point(e.t4, e.lower_ns)).collect();
-    let Line { slope, offset_s, margin_s } = separate(&upper, &lower, 1, -SLOPES..=SLOPES, &mut Scratch::default())?;
-    let (p00, p11) = (margin_s * margin_s / 16.0 + tuning.sigma * tuning.sigma, (margin_s / span) * (margin_s / span));
-    let p = Covariance { p00, p01: 0.5 * (p00 * p11).sqrt(), p11 };
-    let theta = offset_s + slope * span;
-    let rate_hz = f64::from(u32::try_from(upper.len()).unwrap_or(u32::MAX)) / span;
-    let mut kalman = Kalman { t, base_ns, theta, omega: slope, p, q: tuning.walk_min };
-    kalman.rebase();
+    let FirstLine { mut kalman, margin_s, span_s } = FirstLine::new(&exchanges, t, tuning.sigma, tuning.walk_min)?;
+    if tuning.is_plain {
+        let (p00, p11) =
+            (margin_s * margin_s / 16.0 + tuning.sigma * tuning.sigma, (margin_s / span_s) * (margin_s / span_s));
+        kalman.p = Covariance { p00, p01: 0.5 * (p00 * p11).sqrt(), p11 };
+    }
+    let rate_hz = f64::from(u32::try_from(exchanges.len()).unwrap_or(u32::MAX)) / span_s;
     Some(Running {
         tuning,
         usual_doubt_ns,
@@ -319,6 +316,8 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
         route: Route::new(t, margin_s),
         strips: Strips::new(),
         block: Block::starting(t),
+        draw_at: 2 * exchanges.len(),
+        early: exchanges,
         sub_block: tuning.sub_block_s.unwrap_or((SUB_BLOCK_EXCHANGES / rate_hz).clamp(SUB_BLOCK_S.0, SUB_BLOCK_S.1)),
         sub_since: t,
         sub_least: (f64::INFINITY, f64::INFINITY),
@@ -383,6 +382,32 @@ impl Running {
                 self.block.middles += 0.5 * (u - v);
             }
             self.strips.push(u + v);
+            if !self.early.is_empty() {
+                self.early.push(*exchange);
+            }
+        }
+    }
+
+    /// While exchanges are few, the line through all of them may be better than what blocks made of them.
+    fn draw_again(&mut self, t: RawTime) {
+        if self.early.is_empty() || self.early.len() < self.draw_at || self.strips.two_sided().is_some() {
+            return;
+        }
+        self.draw_at = 2 * self.early.len();
+        let line = FirstLine::new(&self.early, t, self.tuning.sigma, self.kalman.q);
+        if let Some(line) = line.filter(|line| line.span_s <= LINE_MAX_S) {
+            self.kalman.predict(t);
+            let apart = self.kalman.residual(line.kalman.base_ns) + line.kalman.theta - self.kalman.theta;
+            let doubt = self.kalman.p.p00 + line.kalman.p.p00;
+            let is_better = !self.route.is_confirmed() || line.kalman.p.p00 < self.kalman.p.p00;
+            if is_better && apart * apart <= 25.0 * doubt {
+                self.kalman = line.kalman;
+                self.route.shorten(t, line.margin_s);
+                self.restart_block(t);
+            }
+        }
+        if self.draw_at > LINE_MAX {
+            self.early = Vec::new();
         }
     }
 
@@ -399,6 +424,7 @@ impl Running {
     }
 
     fn settle(&mut self, t: RawTime) {
+        self.draw_again(t);
         let (sigma, is_precise) = (self.strip_sigma(), self.tuning.is_precise);
         let b = to_f64(t.ns_since(self.block.since)) * 1e-9;
         if to_f64(t.ns_since(self.sub_since)) * 1e-9 < self.sub_block
@@ -415,6 +441,7 @@ impl Running {
             if self.route.watch(t, u + v, middle - self.kalman.theta_at(t), sigma, doubt) {
                 self.kalman.p.p00 += 100.0 * sigma * sigma;
                 self.strips.clear();
+                self.early = Vec::new();
                 self.restart_block(t);
                 return;
             }
@@ -441,12 +468,15 @@ impl Running {
     }
 
     /// How much shorter the shortest path may be than the shortest strip seen, s: of n blocks whose excess has a density
-    /// that rises from 0, the least exceeds it by about 1/√n of the usual one. Nothing once clean blocks confirmed it.
-    fn path_doubt(&self) -> f64 {
+    /// that rises from 0, the least exceeds it by about 1/√n of the usual one. An early block that is shorter than all
+    /// before it is not clean because nothing is known below it. (A late one is bent.)
+    /// Nothing once clean blocks confirmed the path.
+    fn path_doubt(&self, shorter_by: f64) -> f64 {
         if self.tuning.is_plain || self.route.is_confirmed() {
             return 0.0;
         }
-        self.usual_excess / f64::from(self.blocks.max(1)).sqrt()
+        let blocks = f64::from(self.blocks.max(1));
+        self.usual_excess / blocks.sqrt() + RECORD_SHARE * shorter_by.max(0.0) / blocks
     }
 
     /// Waiting for purer points makes no sense when those that came exclude the state already.
@@ -467,6 +497,7 @@ impl Running {
 
     /// Of a bent block only the last sub-block counts, and ω may be wrong by what the strip is short.
     fn straighten(&mut self, t: RawTime, b: f64, (u, v): (f64, f64), measured: &Measured) {
+        self.early = Vec::new();
         let shortest = self.route.shortest_at(t);
         let short = shortest - measured.strip;
         let middle = 0.5 * (u - v) + self.kalman.omega * b - self.route.correction;
@@ -508,7 +539,7 @@ impl Running {
                 }
             }
             _ => {
-                let share = self.excess_share * (excess + self.path_doubt());
+                let share = self.excess_share * (excess + self.path_doubt(shortest - strip));
                 let noise = (sigma * sigma + share * share).sqrt();
                 Measured { middle: 0.5 * (u - v) + skew, strip, excess, noise, is_clean: excess <= 3.0 * sigma }
             }

@@ -9,6 +9,7 @@
 
 pub mod adaptive;
 mod block;
+mod first_line;
 mod kalman;
 pub mod purity;
 mod recent;

@@ -64,6 +64,13 @@ impl Route {
         }
     }
 
+    /// All exchanges so far have this strip between them, s.
+    pub(crate) fn shorten(&mut self, t: RawTime, strip: f64) {
+        if strip < self.shortest_at(t) {
+            (self.shortest, self.since) = (strip, t);
+        }
+    }
+
     pub(crate) fn is_confirmed(&self) -> bool {
         self.confirmed >= CONFIRMED
     }

@@ -119,6 +119,11 @@ impl Strips {
 fn moment_skewness(values: &[f64]) -> f64 {
     let n = f64::from(u32::try_from(values.len()).unwrap_or(u32::MAX));
     let mean = values.iter().sum::<f64>() / n;
-    let moment = |power: i32| values.iter().map(|value| (value - mean).powi(power)).sum::<f64>() / n;
-    moment(3) / moment(2).powf(1.5)
+    let (mut second, mut third) = (0.0, 0.0);
+    for value in values {
+        let d = value - mean;
+        second += d * d / n;
+        third += d * d * d / n;
+    }
+    third / (second * second.sqrt())
 }
