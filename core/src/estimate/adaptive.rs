@@ -124,6 +124,8 @@ struct Running {
     /// All exchanges, while they are few, and how many call for another line.
     early: Vec<Exchange>,
     draw_at: usize,
+    /// When a packet last came close to the floor, forward and back.
+    near_floor: [RawTime; 2],
     /// Length of a sub-block, s.
     sub_block: f64,
     /// When the sub-block began, and the least u and v since.
@@ -316,6 +318,7 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
         route: Route::new(t, margin_s),
         strips: Strips::new(),
         block: Block::starting(t),
+        near_floor: [t; 2],
         draw_at: 2 * exchanges.len(),
         early: exchanges,
         sub_block: tuning.sub_block_s.unwrap_or((SUB_BLOCK_EXCHANGES / rate_hz).clamp(SUB_BLOCK_S.0, SUB_BLOCK_S.1)),
@@ -447,6 +450,9 @@ impl Running {
             }
         }
         self.block.own_strip = self.block.own_strip.min(u + v);
+        if let Some((short, since)) = self.short_of_floor(t, b, u, v) {
+            return self.follow(t, short, since);
+        }
         let wander = self.kalman.p.p11.max(0.0).sqrt() * b / 2.0 + (self.kalman.q * b * b * b / 3.0).sqrt();
         let measured = self.measure(t, b);
         if !self.tuning.is_plain && u + v < f64::INFINITY && self.is_bent(t, wander, &measured) {
@@ -493,6 +499,42 @@ impl Running {
         let limit = self.route.shortest_at(t) - 6.0 * self.strip_sigma();
         let slack = 4.0 * wander + 2.0 * self.usual_excess;
         measured.strip < limit - slack && self.block.own_strip >= limit
+    }
+
+    /// Queueing only delays: a packet that came sooner than the floor of its direction says that θ is not where it is
+    /// believed to be, however long the way back took. By how much at least, s, positive if θ is less; and since when:
+    /// the last one that came close to the floor found it in its place.
+    fn short_of_floor(&mut self, t: RawTime, b: f64, u: f64, v: f64) -> Option<(f64, RawTime)> {
+        if self.tuning.is_plain || self.strips.two_sided().is_some() {
+            return None;
+        }
+        let half = 0.5 * self.route.shortest_at(t);
+        // Both were de-skewed to the beginning of the block.
+        let theta = self.kalman.theta_at(t) - self.kalman.omega * b;
+        let forward = half + self.route.correction - (u - theta);
+        let back = half - self.route.correction - (v + theta);
+        let p00 = self.kalman.covariance_after(self.kalman.since(t)).p00.max(0.0);
+        let limit = 5.0 * p00.sqrt() + 2.0 * self.usual_excess + GLITCH_MAX;
+        let (short, signed, way) = if forward > back { (forward, forward, 0) } else { (back, -back, 1) };
+        for (way, short) in [forward, back].into_iter().enumerate() {
+            if short.abs() <= limit {
+                self.near_floor[way] = t;
+            }
+        }
+        (short > limit).then_some((signed, self.near_floor[way]))
+    }
+
+    /// θ moved by at least `short` since then, and goes on as it did, as far as anybody knows.
+    fn follow(&mut self, t: RawTime, short: f64, since: RawTime) {
+        self.kalman.predict(t);
+        let rate = short / (to_f64(t.ns_since(since)) * 1e-9).max(self.sub_block);
+        self.kalman.p.p00 += short * short;
+        self.kalman.p.p01 += short * rate;
+        self.kalman.doubt_rate(rate);
+        let noise = self.tuning.sigma + EXCESS_SHARE * short.abs();
+        self.kalman.correct(-short, noise * noise);
+        self.early = Vec::new();
+        self.restart_block(t);
     }
 
     /// Of a bent block only the last sub-block counts, and ω may be wrong by what the strip is short.
