@@ -137,7 +137,8 @@ pub struct SourceSettings {
     /// Ask for interleaved mode (RFC 9769).
     pub interleaved: bool,
     /// Send requests in back-to-back pairs, half as often: the second of a pair finds every path through both hosts
-    /// warm and is the faster for it. `None`: where `poll_min_ns` asks for 16 requests a second or more.
+    /// warm and is the faster for it. `None`: where `poll_min_ns` asks for 16 requests a second or more, and from one a
+    /// second on while the shortest round trip is below 100 µs.
     pub pairs: Option<bool>,
     /// How its exchanges become an estimate. [`Filter::Coded`] needs pairs.
     pub filter: Filter,

@@ -28,6 +28,10 @@ const SILENT_POLLS: i64 = 4;
 const SOFTWARE_CLAIM_FLOOR_NS: i64 = 25_000;
 /// Sources that are asked at least this often are asked in pairs.
 const PAIRS_POLL_NS: i64 = NS_PER_S / 16;
+/// And those that are asked at least this often while no round trip is as long as this: there the hosts' waking up is a good
+/// part of it, and more of the way out than of the way back. On longer paths queues count, and asking twice as often.
+const NEAR_PAIRS_POLL_NS: i64 = NS_PER_S;
+const NEAR_NS: i64 = 100_000;
 /// Spacing of the requests of a burst: at most this, on private addresses.
 const BURST_SPACING_NS: i64 = NS_PER_S / 8;
 /// And this elsewhere (RFC 5905 asks for 2 s).
@@ -41,7 +45,16 @@ pub(crate) struct Poll {
     pub(crate) now_ns: i64,
     burst_left: u8,
     burst_spacing_ns: i64,
-    pairs: bool,
+    pairs: Pairs,
+}
+
+/// Are requests sent in pairs?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pairs {
+    Always,
+    /// While the server is near.
+    Near,
+    Never,
 }
 
 impl Poll {
@@ -53,18 +66,25 @@ impl Poll {
         let spacing = if is_near { BURST_SPACING_NS } else { PUBLIC_BURST_SPACING_NS };
         // Only a source that was configured to take so many requests, or codes, is sent pairs unasked.
         let is_frequent = settings.poll_min_ns.is_some_and(|ns| ns <= PAIRS_POLL_NS);
-        let pairs = settings.pairs.unwrap_or(is_frequent || settings.filter == Filter::Coded);
+        let pairs = match settings.pairs {
+            Some(true) => Pairs::Always,
+            Some(false) => Pairs::Never,
+            None if is_frequent || settings.filter == Filter::Coded => Pairs::Always,
+            None if min_ns <= NEAR_PAIRS_POLL_NS => Pairs::Near,
+            None => Pairs::Never,
+        };
         let burst_spacing_ns = spacing.min(min_ns);
         Poll { min_ns, max_ns, now_ns: min_ns, burst_left: settings.burst, burst_spacing_ns, pairs }
     }
 
     /// How many requests to send now, and how long to wait after them.
-    fn next(&mut self) -> (u32, i64) {
+    fn next(&mut self, is_near: bool) -> (u32, i64) {
         if self.burst_left > 0 {
             self.burst_left -= 1;
             return (1, self.burst_spacing_ns);
         }
-        let requests = if self.pairs { 2 } else { 1 };
+        let in_pairs = self.pairs == Pairs::Always || (self.pairs == Pairs::Near && is_near);
+        let requests = if in_pairs { 2 } else { 1 };
         (requests, self.now_ns.saturating_mul(i64::from(requests)))
     }
 
@@ -313,7 +333,8 @@ impl Association {
             return 1;
         }
         self.reach <<= 1;
-        let (requests, wait) = self.poll.next();
+        let is_near = self.least_round_trip_ns(now).is_some_and(|ns| ns < NEAR_NS);
+        let (requests, wait) = self.poll.next(is_near);
         self.counters.sent += u64::from(requests);
         self.polls = self.polls.wrapping_add(1);
         self.pair = (requests > 1).then_some(self.polls);
@@ -600,7 +621,7 @@ impl Association {
     /// The server asked for fewer requests.
     pub(crate) fn slow_down(&mut self, now: RawTime) {
         self.poll.burst_left = 0;
-        self.poll.pairs = false;
+        self.poll.pairs = Pairs::Never;
         self.poll.min_ns = self.poll.min_ns.saturating_mul(2).min(36 * 3600 * NS_PER_S);
         self.poll.max_ns = self.poll.max_ns.max(self.poll.min_ns);
         self.poll.now_ns = self.poll.now_ns.max(self.poll.min_ns);
