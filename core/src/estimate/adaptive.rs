@@ -24,6 +24,9 @@ const EXCESS_SHARE: f64 = 0.3;
 const EXCESS_SHARE_MAX: f64 = 1.2;
 /// Of what the n-th block is shorter than all before it, so much over n may be missing still.
 const RECORD_SHARE: f64 = 4.0;
+/// Where a packet came short of the floor, θ is where it says up to this share of the shortness; for so many sub-blocks.
+const SHORT_SHARE: f64 = 0.1;
+const FOLLOWING: u8 = 16;
 /// Below this share of clean blocks, queues have no floor that blocks meet: then clean ones are chance.
 const CLEAN_SHARE: f64 = 0.1;
 /// Smoothed surprise beyond which q doubles, and what it is then.
@@ -126,6 +129,8 @@ struct Running {
     draw_at: usize,
     /// When a packet last came close to the floor, forward and back.
     near_floor: [RawTime; 2],
+    /// Sub-blocks for which a change is followed closely.
+    following: u8,
     /// Length of a sub-block, s.
     sub_block: f64,
     /// When the sub-block began, and the least u and v since.
@@ -319,6 +324,7 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
         strips: Strips::new(),
         block: Block::starting(t),
         near_floor: [t; 2],
+        following: 0,
         draw_at: 2 * exchanges.len(),
         early: exchanges,
         sub_block: tuning.sub_block_s.unwrap_or((SUB_BLOCK_EXCHANGES / rate_hz).clamp(SUB_BLOCK_S.0, SUB_BLOCK_S.1)),
@@ -514,7 +520,9 @@ impl Running {
         let forward = half + self.route.correction - (u - theta);
         let back = half - self.route.correction - (v + theta);
         let p00 = self.kalman.covariance_after(self.kalman.since(t)).p00.max(0.0);
-        let limit = 5.0 * p00.sqrt() + 2.0 * self.usual_excess + GLITCH_MAX;
+        let sigmas = if self.following > 0 { 1.0 } else { 5.0 };
+        self.following = self.following.saturating_sub(1);
+        let limit = sigmas * p00.sqrt() + 2.0 * self.usual_excess + GLITCH_MAX;
         let (short, signed, way) = if forward > back { (forward, forward, 0) } else { (back, -back, 1) };
         for (way, short) in [forward, back].into_iter().enumerate() {
             if short.abs() <= limit {
@@ -524,16 +532,20 @@ impl Running {
         (short > limit).then_some((signed, self.near_floor[way]))
     }
 
-    /// θ moved by at least `short` since then, and goes on as it did, as far as anybody knows.
+    /// θ moved by at least `short` since then, and goes on as it did, as far as anybody knows: what comes short in the
+    /// next sub-blocks corrects that, however little it is.
     fn follow(&mut self, t: RawTime, short: f64, since: RawTime) {
         self.kalman.predict(t);
-        let rate = short / (to_f64(t.ns_since(since)) * 1e-9).max(self.sub_block);
-        self.kalman.p.p00 += short * short;
-        self.kalman.p.p01 += short * rate;
-        self.kalman.doubt_rate(rate);
-        let noise = self.tuning.sigma + EXCESS_SHARE * short.abs();
+        if short * short > 25.0 * self.kalman.p.p00 {
+            let rate = short / (to_f64(t.ns_since(since)) * 1e-9).max(self.sub_block);
+            self.kalman.p.p00 += short * short;
+            self.kalman.p.p01 += short * rate;
+            self.kalman.doubt_rate(rate);
+            self.following = FOLLOWING;
+            self.early = Vec::new();
+        }
+        let noise = self.tuning.sigma + SHORT_SHARE * short.abs();
         self.kalman.correct(-short, noise * noise);
-        self.early = Vec::new();
         self.restart_block(t);
     }
 

@@ -73,3 +73,76 @@ fn sharpness(points: &[Point], line: &Line, span_s: f64) -> f64 {
     };
     of_half(false).max(of_half(true))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::to_i64;
+    use rand_chacha::ChaCha12Rng;
+    use rand_core::{RngCore, SeedableRng};
+
+    const S: i64 = 1_000_000_000;
+    /// θ(t) = 3 ms + 12 ppm·t.
+    const OMEGA: f64 = 12e-6;
+
+    fn uniform(rng: &mut ChaCha12Rng) -> f64 {
+        (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0
+    }
+
+    /// Root mean squares of the errors of θ and ω in standard deviations that the line states, over 200 seeds.
+    fn in_stated_sigmas(count: i64, delay_ns: impl Fn(&mut ChaCha12Rng) -> f64) -> (f64, f64) {
+        let (mut of_theta, mut of_omega) = (0.0, 0.0);
+        for seed in 0..200 {
+            let mut rng = ChaCha12Rng::seed_from_u64(seed);
+            let theta = |t: i64| 3_000_000 + to_i64(to_f64(t) * OMEGA);
+            let exchanges: Vec<Exchange> = (0..count)
+                .map(|k| {
+                    let (t, mut delay) = (k * S, || to_i64(delay_ns(&mut rng)));
+                    let (upper_ns, lower_ns) = (theta(t) + delay(), theta(t) - delay());
+                    Exchange {
+                        t1: RawTime::from_ns(t),
+                        t4: RawTime::from_ns(t),
+                        upper_ns,
+                        lower_ns,
+                        stamp_ns: 0,
+                        pair: None,
+                    }
+                })
+                .collect();
+            let line = FirstLine::new(&exchanges, RawTime::from_ns(count * S), 1e-9, 0.0).expect("a line");
+            let error = to_f64(line.kalman.theta_ns_at(line.kalman.t) - theta(count * S)) * 1e-9;
+            of_theta += error * error / line.kalman.p.p00 / 200.0;
+            of_omega += (line.kalman.omega - OMEGA) * (line.kalman.omega - OMEGA) / line.kalman.p.p11 / 200.0;
+        }
+        (of_theta.sqrt(), of_omega.sqrt())
+    }
+
+    #[test]
+    fn a_line_errs_by_about_as_much_as_it_says_whatever_the_noise() {
+        for count in [16, 32, 64, 128] {
+            let queue = in_stated_sigmas(count, |rng| 100_000.0 - 30_000.0 * uniform(rng).ln());
+            let stamp = in_stated_sigmas(count, |rng| 2_000.0 + 100.0 * (0..12).map(|_| uniform(rng)).sum::<f64>());
+            for (of_theta, of_omega) in [queue, stamp] {
+                assert!((0.4..1.7).contains(&of_theta), "{count}: {queue:?} {stamp:?}");
+                assert!((0.3..1.7).contains(&of_omega), "{count}: {queue:?} {stamp:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_half_without_a_pure_packet_leaves_the_line_in_doubt() {
+        let delay = |k: i64| if k < 32 { 50_000 } else { 50_000 + (k * 37 % 32) * 10_000 + 100_000 };
+        let exchanges: Vec<Exchange> = (0..64)
+            .map(|k| {
+                let t = RawTime::from_ns(k * S);
+                Exchange { t1: t, t4: t, upper_ns: delay(k), lower_ns: -delay(k), stamp_ns: 0, pair: None }
+            })
+            .collect();
+        let doubt = |exchanges: &[Exchange]| {
+            let end = exchanges.last().expect("some").t4;
+            FirstLine::new(exchanges, end, 1e-9, 0.0).expect("a line").kalman.p.p00.sqrt()
+        };
+        assert!(doubt(&exchanges[..32]) < 2e-9, "the first half alone is pure");
+        assert!(doubt(&exchanges) > 5e-6, "{}", doubt(&exchanges));
+    }
+}

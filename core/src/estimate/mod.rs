@@ -283,6 +283,8 @@ fn is_starved(own: &Kalman, adaptive: Option<&Kalman>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_chacha::ChaCha12Rng;
+    use rand_core::{RngCore, SeedableRng};
 
     /// A seeded, uniform number in [0, 1).
     struct Noise(u64);
@@ -337,6 +339,28 @@ mod tests {
             let error = estimator.at(RawTime::from_ns(180 * S)).expect("180 s of exchanges").theta_ns;
             assert!(error.abs() < 3_000, "{rate}/s: {error} ns");
         }
+    }
+
+    /// Queues of 30 µs hide 10 µs a second for some seconds from a block, not from the first packet that meets none.
+    #[test]
+    fn a_step_of_frequency_shows_in_the_first_packet_below_its_floor() {
+        let (mut worst, step) = (Vec::new(), 3_000);
+        for seed in 1..=20 {
+            let (mut rng, mut estimator) = (ChaCha12Rng::seed_from_u64(seed), Estimator::new(Filter::Adaptive));
+            let theta = |k: i64| (k - step).max(0) * 10_000;
+            let mut uniform = || (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0;
+            let mut greatest = 0;
+            for k in 0..step + 60 {
+                let mut delay = || 100_000 + to_i64(-30_000.0 * uniform().ln());
+                let exchange = exchange(k * S, theta(k), delay(), delay());
+                let error = estimator.at(exchange.t1).map_or(0, |estimate| estimate.theta_ns - theta(k));
+                greatest = if k < step { 0 } else { greatest.max(error.abs()) };
+                estimator.push(&exchange);
+            }
+            worst.push(greatest);
+        }
+        worst.sort_unstable();
+        assert!(worst[10] < 45_000 && worst[19] < 65_000, "{worst:?}");
     }
 
     #[test]

@@ -127,3 +127,41 @@ fn moment_skewness(values: &[f64]) -> f64 {
     }
     third / (second * second.sqrt())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha12Rng;
+    use rand_core::{RngCore, SeedableRng};
+
+    fn uniform(rng: &mut ChaCha12Rng) -> f64 {
+        (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0
+    }
+
+    /// What a law of strips makes of `count` of them, in how many of 400 seeds: two-sided or not.
+    fn two_sided_in(count: usize, law: impl Fn(&mut ChaCha12Rng) -> f64) -> usize {
+        (0..400)
+            .filter(|&seed| {
+                let (mut rng, mut strips) = (ChaCha12Rng::seed_from_u64(seed), Strips::new());
+                (0..count).for_each(|_| strips.push(law(&mut rng)));
+                strips.two_sided().is_some()
+            })
+            .count()
+    }
+
+    #[test]
+    fn few_strips_tell_noise_of_stamps_from_queues() {
+        let normal = |rng: &mut ChaCha12Rng| (0..12).map(|_| uniform(rng)).sum::<f64>();
+        let exponentials =
+            |count: usize| move |rng: &mut ChaCha12Rng| (0..count).map(|_| -uniform(rng).ln()).sum::<f64>();
+        assert_eq!(two_sided_in(FEW - 1, normal), 0);
+        // Nine in ten are found out within twice as many, all with enough.
+        let found = (two_sided_in(2 * FEW, normal), two_sided_in(1024, normal));
+        assert!(found.0 > 320 && found.1 > 395, "{found:?}");
+        // Two queues hardly ever pass, four seldom, and not for long.
+        let passed = (two_sided_in(2 * FEW, exponentials(2)), two_sided_in(2 * FEW, exponentials(4)));
+        assert!(passed.0 <= 4 && passed.1 <= 40, "{passed:?}");
+        let passed = (two_sided_in(1024, exponentials(2)), two_sided_in(1024, exponentials(4)));
+        assert_eq!(passed, (0, 0));
+    }
+}
