@@ -3,6 +3,7 @@
 pub mod ntp;
 pub mod ptp;
 pub(crate) mod reference;
+mod waking;
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -19,6 +20,7 @@ use crate::leap::LeapTable;
 use ntp::{Answer, Client, Discard, End, Exchanged, Told};
 use ptp::{Admitted, Constraint, Master, PtpVote};
 use reference::Reference;
+use waking::Waking;
 
 /// A source that contradicted itself has to be consistent for so many answers before it votes again.
 const PROOF_ANSWERS: u32 = 8;
@@ -28,8 +30,8 @@ const SILENT_POLLS: i64 = 4;
 const SOFTWARE_CLAIM_FLOOR_NS: i64 = 25_000;
 /// Sources that are asked at least this often are asked in pairs.
 const PAIRS_POLL_NS: i64 = NS_PER_S / 16;
-/// And those that are asked at least this often while no round trip is as long as this: there the hosts' waking up is a good
-/// part of it, and more of the way out than of the way back. On longer paths queues count, and asking twice as often.
+/// And those that are asked at least this often while no round trip is as long as this, if the second of a pair is faster:
+/// there the hosts' waking up is a good part of it. On longer paths queues count, and asking twice as often.
 const NEAR_PAIRS_POLL_NS: i64 = NS_PER_S;
 const NEAR_NS: i64 = 100_000;
 /// Spacing of the requests of a burst: at most this, on private addresses.
@@ -52,7 +54,7 @@ pub(crate) struct Poll {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pairs {
     Always,
-    /// While the server is near.
+    /// While the server is near and they are worth it.
     Near,
     Never,
 }
@@ -78,12 +80,12 @@ impl Poll {
     }
 
     /// How many requests to send now, and how long to wait after them.
-    fn next(&mut self, is_near: bool) -> (u32, i64) {
+    fn next(&mut self, wants_pair: bool) -> (u32, i64) {
         if self.burst_left > 0 {
             self.burst_left -= 1;
             return (1, self.burst_spacing_ns);
         }
-        let in_pairs = self.pairs == Pairs::Always || (self.pairs == Pairs::Near && is_near);
+        let in_pairs = self.pairs == Pairs::Always || (self.pairs == Pairs::Near && wants_pair);
         let requests = if in_pairs { 2 } else { 1 };
         (requests, self.now_ns.saturating_mul(i64::from(requests)))
     }
@@ -164,6 +166,8 @@ pub(crate) struct Association {
     pub(crate) estimator: Estimator,
     /// Names the pair of the present poll, where it sends one.
     pub(crate) pair: Option<u32>,
+    /// What pairs save.
+    waking: Waking,
     /// What the estimator took, for tools that ask for it.
     pub(crate) exchanges: Option<Vec<Exchange>>,
     pub(crate) local_address: Option<IpAddr>,
@@ -270,6 +274,7 @@ impl Association {
             counters: Counters::default(),
             estimator: Estimator::new(settings.filter),
             pair: None,
+            waking: Waking::default(),
             exchanges: None,
             local_address: None,
             delay_ns: 0,
@@ -334,7 +339,7 @@ impl Association {
         }
         self.reach <<= 1;
         let is_near = self.least_round_trip_ns(now).is_some_and(|ns| ns < NEAR_NS);
-        let (requests, wait) = self.poll.next(is_near);
+        let (requests, wait) = self.poll.next(is_near && self.waking.wants_pair(self.polls));
         self.counters.sent += u64::from(requests);
         self.polls = self.polls.wrapping_add(1);
         self.pair = (requests > 1).then_some(self.polls);
@@ -535,6 +540,9 @@ impl Association {
             stamp_ns: t1.late.ns_since(t1.early).saturating_add(t4.late.ns_since(t4.early)) / 4,
             pair,
         };
+        if let Some(pair) = pair {
+            self.waking.exchanged(pair, exchange.t1, exchange.strip_ns());
+        }
         self.take_exchange(&exchange);
     }
 

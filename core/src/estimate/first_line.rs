@@ -77,27 +77,22 @@ fn sharpness(points: &[Point], line: &Line, span_s: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::estimate::noise::Noise;
     use crate::units::to_i64;
-    use rand_chacha::ChaCha12Rng;
-    use rand_core::{RngCore, SeedableRng};
 
     const S: i64 = 1_000_000_000;
     /// θ(t) = 3 ms + 12 ppm·t.
     const OMEGA: f64 = 12e-6;
 
-    fn uniform(rng: &mut ChaCha12Rng) -> f64 {
-        (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0
-    }
-
     /// Root mean squares of the errors of θ and ω in standard deviations that the line states, over 200 seeds.
-    fn in_stated_sigmas(count: i64, delay_ns: impl Fn(&mut ChaCha12Rng) -> f64) -> (f64, f64) {
+    fn in_stated_sigmas(count: i64, delay_ns: impl Fn(&mut Noise) -> f64) -> (f64, f64) {
         let (mut of_theta, mut of_omega) = (0.0, 0.0);
         for seed in 0..200 {
-            let mut rng = ChaCha12Rng::seed_from_u64(seed);
+            let mut noise = Noise::new(seed);
             let theta = |t: i64| 3_000_000 + to_i64(to_f64(t) * OMEGA);
             let exchanges: Vec<Exchange> = (0..count)
                 .map(|k| {
-                    let (t, mut delay) = (k * S, || to_i64(delay_ns(&mut rng)));
+                    let (t, mut delay) = (k * S, || to_i64(delay_ns(&mut noise)));
                     let (upper_ns, lower_ns) = (theta(t) + delay(), theta(t) - delay());
                     Exchange {
                         t1: RawTime::from_ns(t),
@@ -120,8 +115,8 @@ mod tests {
     #[test]
     fn a_line_errs_by_about_as_much_as_it_says_whatever_the_noise() {
         for count in [16, 32, 64, 128] {
-            let queue = in_stated_sigmas(count, |rng| 100_000.0 - 30_000.0 * uniform(rng).ln());
-            let stamp = in_stated_sigmas(count, |rng| 2_000.0 + 100.0 * (0..12).map(|_| uniform(rng)).sum::<f64>());
+            let queue = in_stated_sigmas(count, |noise| 100_000.0 + 30_000.0 * noise.exponential());
+            let stamp = in_stated_sigmas(count, |noise| 2_000.0 + 100.0 * noise.normal());
             for (of_theta, of_omega) in [queue, stamp] {
                 assert!((0.4..1.7).contains(&of_theta), "{count}: {queue:?} {stamp:?}");
                 assert!((0.3..1.7).contains(&of_omega), "{count}: {queue:?} {stamp:?}");

@@ -11,6 +11,8 @@ pub mod adaptive;
 mod block;
 mod first_line;
 mod kalman;
+#[cfg(test)]
+mod noise;
 pub mod purity;
 mod recent;
 mod route;
@@ -282,19 +284,8 @@ fn is_starved(own: &Kalman, adaptive: Option<&Kalman>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::noise::Noise;
     use super::*;
-    use rand_chacha::ChaCha12Rng;
-    use rand_core::{RngCore, SeedableRng};
-
-    /// A seeded, uniform number in [0, 1).
-    struct Noise(u64);
-
-    impl Noise {
-        fn next(&mut self) -> f64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            f64::from(u32::try_from(self.0 >> 32).expect("32 bits")) / 4_294_967_296.0
-        }
-    }
 
     const S: i64 = 1_000_000_000;
 
@@ -307,12 +298,12 @@ mod tests {
     #[test]
     fn offset_and_frequency_are_found_under_queueing_by_every_filter() {
         for (seed, filter) in (1..=5).flat_map(|seed| [(seed, Filter::Adaptive), (seed, Filter::Separator)]) {
-            let mut noise = Noise(seed);
+            let mut noise = Noise::new(seed);
             let mut estimator = Estimator::new(filter);
             let theta = |t: i64| 7_000_000 + t / 50_000; // 20 ppm
             for k in 0..600i64 {
                 // Half of the packets meet a queue of up to 200 µs.
-                let mut queue = || if noise.next() < 0.5 { 0 } else { to_i64(noise.next() * 200_000.0) };
+                let mut queue = || if noise.uniform() < 0.5 { 0 } else { to_i64(noise.uniform() * 200_000.0) };
                 estimator.push(&exchange(k * S, theta(k * S), 50_000 + queue(), 50_000 + queue()));
             }
             let estimate = estimator.at(RawTime::from_ns(600 * S)).expect("600 samples");
@@ -326,11 +317,11 @@ mod tests {
     #[test]
     fn a_standing_queue_is_not_taken_for_noise_of_the_stamps() {
         for rate in [1, 16, 64] {
-            let (mut noise, mut estimator) = (Noise(rate), Estimator::new(Filter::Adaptive));
+            let (mut noise, mut estimator) = (Noise::new(rate), Estimator::new(Filter::Adaptive));
             let rate = i64::try_from(rate).expect("small");
             for k in 0..180 * rate {
                 let t = k * S / rate;
-                let mut stamp = || to_i64(noise.next() * 2_000.0);
+                let mut stamp = || to_i64(noise.uniform() * 2_000.0);
                 let (forward, back) = (4_000 + stamp(), 4_000 + stamp());
                 // From 16.8 ms to 24 ms in 1.3 s.
                 let saw = if t < 60 * S { 0 } else { 16_800_000 + (t % 1_300_000_000) * 72 / 13_000 };
@@ -346,12 +337,11 @@ mod tests {
     fn a_step_of_frequency_shows_in_the_first_packet_below_its_floor() {
         let (mut worst, step) = (Vec::new(), 3_000);
         for seed in 1..=20 {
-            let (mut rng, mut estimator) = (ChaCha12Rng::seed_from_u64(seed), Estimator::new(Filter::Adaptive));
+            let (mut noise, mut estimator) = (Noise::new(seed), Estimator::new(Filter::Adaptive));
             let theta = |k: i64| (k - step).max(0) * 10_000;
-            let mut uniform = || (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0;
             let mut greatest = 0;
             for k in 0..step + 60 {
-                let mut delay = || 100_000 + to_i64(-30_000.0 * uniform().ln());
+                let mut delay = || 100_000 + to_i64(30_000.0 * noise.exponential());
                 let exchange = exchange(k * S, theta(k), delay(), delay());
                 let error = estimator.at(exchange.t1).map_or(0, |estimate| estimate.theta_ns - theta(k));
                 greatest = if k < step { 0 } else { greatest.max(error.abs()) };
@@ -422,10 +412,10 @@ mod tests {
     #[test]
     fn codes_that_are_pure_one_way_only_never_give_nonsense() {
         for seed in 1..=200 {
-            let (mut noise, mut estimator, mut theta) = (Noise(seed), Estimator::new(Filter::Coded), 0);
+            let (mut noise, mut estimator, mut theta) = (Noise::new(seed), Estimator::new(Filter::Coded), 0);
             for k in 0..1500i64 {
-                theta += if noise.next() < 0.01 { to_i64(noise.next() * 6_000.0) - 3_000 } else { 0 };
-                let mut queue = || if noise.next() < 0.5 { 0 } else { to_i64(noise.next() * 20_000.0) };
+                theta += if noise.uniform() < 0.01 { to_i64(noise.uniform() * 6_000.0) - 3_000 } else { 0 };
+                let mut queue = || if noise.uniform() < 0.5 { 0 } else { to_i64(noise.uniform() * 20_000.0) };
                 let t = k * S / 16;
                 for gap in [0, 20_000] {
                     let next = exchange(t + gap, theta, 9_000 + queue(), 9_000 + queue());

@@ -131,19 +131,14 @@ fn moment_skewness(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand_chacha::ChaCha12Rng;
-    use rand_core::{RngCore, SeedableRng};
-
-    fn uniform(rng: &mut ChaCha12Rng) -> f64 {
-        (f64::from(rng.next_u32()) + 0.5) / 4_294_967_296.0
-    }
+    use crate::estimate::noise::Noise;
 
     /// What a law of strips makes of `count` of them, in how many of 400 seeds: two-sided or not.
-    fn two_sided_in(count: usize, law: impl Fn(&mut ChaCha12Rng) -> f64) -> usize {
+    fn two_sided_in(count: usize, law: impl Fn(&mut Noise) -> f64) -> usize {
         (0..400)
             .filter(|&seed| {
-                let (mut rng, mut strips) = (ChaCha12Rng::seed_from_u64(seed), Strips::new());
-                (0..count).for_each(|_| strips.push(law(&mut rng)));
+                let (mut noise, mut strips) = (Noise::new(seed), Strips::new());
+                (0..count).for_each(|_| strips.push(law(&mut noise)));
                 strips.two_sided().is_some()
             })
             .count()
@@ -151,9 +146,8 @@ mod tests {
 
     #[test]
     fn few_strips_tell_noise_of_stamps_from_queues() {
-        let normal = |rng: &mut ChaCha12Rng| (0..12).map(|_| uniform(rng)).sum::<f64>();
-        let exponentials =
-            |count: usize| move |rng: &mut ChaCha12Rng| (0..count).map(|_| -uniform(rng).ln()).sum::<f64>();
+        let normal = Noise::normal;
+        let exponentials = |count: usize| move |noise: &mut Noise| (0..count).map(|_| noise.exponential()).sum::<f64>();
         assert_eq!(two_sided_in(FEW - 1, normal), 0);
         // Nine in ten are found out within twice as many, all with enough.
         let found = (two_sided_in(2 * FEW, normal), two_sided_in(1024, normal));

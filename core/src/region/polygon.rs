@@ -294,8 +294,8 @@ mod tests {
             Some(Region {
                 theta_lo_ns: self.reference_ns + to_i64((bottom.low.value_ns - SLACK_NS).floor()),
                 theta_hi_ns: self.reference_ns + to_i64((top.up.value_ns + SLACK_NS).ceil()),
-                omega_lo: FreqError::from_fraction(slowest).to_rate_down() - 1,
-                omega_hi: FreqError::from_fraction(fastest).to_rate_up() + 1,
+                omega_lo: FreqError::from_fraction(slowest).to_rate_down(),
+                omega_hi: FreqError::from_fraction(fastest).to_rate_up(),
             })
         }
 
@@ -303,7 +303,8 @@ mod tests {
             if self.is_feasible(outside) {
                 return outside;
             }
-            for _ in 0..32 {
+            // As near as an f64 can tell.
+            for _ in 0..64 {
                 let middle = f64::midpoint(inside, outside);
                 (inside, outside) = if self.is_feasible(middle) { (middle, outside) } else { (inside, middle) };
             }
@@ -400,7 +401,7 @@ mod tests {
         }
 
         /// Each verdict begins where the last one ended, in worlds with and without a jump of the source. It is what
-        /// bisection finds from nothing, or looser by two units at most.
+        /// bisection finds from nothing, or looser by three units at most.
         #[test]
         fn verdicts_are_those_of_bisection_and_never_tighter(
             exchanges in prop::collection::vec(
@@ -434,7 +435,7 @@ mod tests {
                         found.omega_hi - old.omega_hi,
                         old.omega_lo - found.omega_lo,
                     ];
-                    prop_assert!(looser.iter().all(|by| (0..=2).contains(by)), "{looser:?} after {} exchanges", k + 1);
+                    prop_assert!(looser.iter().all(|by| (0..=3).contains(by)), "{looser:?} after {} exchanges", k + 1);
                 }
             }
         }
