@@ -17,7 +17,7 @@ const ENOUGH: usize = 8;
 /// What the second has to save, ns.
 const WORTH_NS: i64 = 500;
 /// Where pairs are not worth it, one poll in so many is a pair all the same, to see whether that is still so.
-const LOOKS_EVERY: u32 = 16;
+const LOOKS_EVERY: u32 = 64;
 
 /// See the module's page.
 #[derive(Clone, Debug, Default)]
