@@ -12,6 +12,7 @@
 use super::Exchange;
 use super::block::{Smallest, Veto, purest};
 use super::first_line::FirstLine;
+use super::floor::{Floor, Short};
 use super::kalman::{Covariance, Kalman};
 use super::purity::Purity;
 use super::route::Route;
@@ -24,9 +25,8 @@ const EXCESS_SHARE: f64 = 0.3;
 const EXCESS_SHARE_MAX: f64 = 1.2;
 /// Of what the n-th block is shorter than all before it, so much over n may be missing still.
 const RECORD_SHARE: f64 = 4.0;
-/// Where a packet came short of the floor, θ is where it says up to this share of the shortness; for so many sub-blocks.
+/// Where a packet came short of its floor, θ is where it says up to this share of the shortness.
 const SHORT_SHARE: f64 = 0.1;
-const FOLLOWING: u8 = 16;
 /// Below this share of clean blocks, queues have no floor that blocks meet: then clean ones are chance.
 const CLEAN_SHARE: f64 = 0.1;
 /// Smoothed surprise beyond which q doubles, and what it is then.
@@ -62,7 +62,8 @@ const START_LONG_S: f64 = 32.0;
 const START_MAX: usize = 4096;
 /// Without a line from so many times as many exchanges, the older half goes.
 const START_TRIES: usize = 2;
-/// The line is drawn anew when there are twice as many exchanges, up to so many, and not from so long ago, s.
+/// The line is drawn anew when there are twice as many exchanges, the last time before there are twice as many as this,
+/// and not from so long ago, s.
 const LINE_MAX: usize = 128;
 const LINE_MAX_S: f64 = 64.0;
 /// The greatest random walk of frequency that is learned.
@@ -127,10 +128,7 @@ struct Running {
     /// All exchanges, while they are few, and how many call for another line.
     early: Vec<Exchange>,
     draw_at: usize,
-    /// When a packet last came close to the floor, forward and back.
-    near_floor: [RawTime; 2],
-    /// Sub-blocks for which a change is followed closely.
-    following: u8,
+    floor: Floor,
     /// Length of a sub-block, s.
     sub_block: f64,
     /// When the sub-block began, and the least u and v since.
@@ -323,10 +321,9 @@ fn start(exchanges: &[Exchange], t: RawTime, tuning: Option<Tuning>) -> Option<R
         route: Route::new(t, margin_s),
         strips: Strips::new(),
         block: Block::starting(t),
-        near_floor: [t; 2],
-        following: 0,
+        floor: Floor::new(t),
         draw_at: 2 * exchanges.len(),
-        early: exchanges,
+        early: if exchanges.len() < 2 * LINE_MAX { exchanges } else { Vec::new() },
         sub_block: tuning.sub_block_s.unwrap_or((SUB_BLOCK_EXCHANGES / rate_hz).clamp(SUB_BLOCK_S.0, SUB_BLOCK_S.1)),
         sub_since: t,
         sub_least: (f64::INFINITY, f64::INFINITY),
@@ -456,8 +453,8 @@ impl Running {
             }
         }
         self.block.own_strip = self.block.own_strip.min(u + v);
-        if let Some((short, since)) = self.short_of_floor(t, b, u, v) {
-            return self.follow(t, short, since);
+        if let Some(short) = self.short_of_floor(t, b, (u, v)) {
+            return self.follow(t, short);
         }
         let wander = self.kalman.p.p11.max(0.0).sqrt() * b / 2.0 + (self.kalman.q * b * b * b / 3.0).sqrt();
         let measured = self.measure(t, b);
@@ -507,45 +504,31 @@ impl Running {
         measured.strip < limit - slack && self.block.own_strip >= limit
     }
 
-    /// Queueing only delays: a packet that came sooner than the floor of its direction says that θ is not where it is
-    /// believed to be, however long the way back took. By how much at least, s, positive if θ is less; and since when:
-    /// the last one that came close to the floor found it in its place.
-    fn short_of_floor(&mut self, t: RawTime, b: f64, u: f64, v: f64) -> Option<(f64, RawTime)> {
-        if self.tuning.is_plain || self.strips.two_sided().is_some() {
+    /// Did a packet of the sub-block come short of its floor?
+    fn short_of_floor(&mut self, t: RawTime, b: f64, (u, v): (f64, f64)) -> Option<Short> {
+        let shortest = self.route.shortest_at(t);
+        let is_path_shorter = self.route.is_confirmed() && u + v < shortest - 6.0 * self.tuning.sigma;
+        if self.tuning.is_plain || self.strips.two_sided().is_some() || is_path_shorter {
             return None;
         }
-        let half = 0.5 * self.route.shortest_at(t);
         // Both were de-skewed to the beginning of the block.
         let theta = self.kalman.theta_at(t) - self.kalman.omega * b;
-        let forward = half + self.route.correction - (u - theta);
-        let back = half - self.route.correction - (v + theta);
-        let p00 = self.kalman.covariance_after(self.kalman.since(t)).p00.max(0.0);
-        let sigmas = if self.following > 0 { 1.0 } else { 5.0 };
-        self.following = self.following.saturating_sub(1);
-        let limit = sigmas * p00.sqrt() + 2.0 * self.usual_excess + GLITCH_MAX;
-        let (short, signed, way) = if forward > back { (forward, forward, 0) } else { (back, -back, 1) };
-        for (way, short) in [forward, back].into_iter().enumerate() {
-            if short.abs() <= limit {
-                self.near_floor[way] = t;
-            }
-        }
-        (short > limit).then_some((signed, self.near_floor[way]))
+        let forward = 0.5 * shortest + self.route.correction - (u - theta);
+        let back = 0.5 * shortest - self.route.correction - (v + theta);
+        let p00 = self.kalman.covariance_after(self.kalman.since(t)).p00;
+        self.floor.watch(t, forward, back, p00.max(0.0).sqrt(), 2.0 * self.usual_excess + GLITCH_MAX)
     }
 
-    /// θ moved by at least `short` since then, and goes on as it did, as far as anybody knows: what comes short in the
-    /// next sub-blocks corrects that, however little it is.
-    fn follow(&mut self, t: RawTime, short: f64, since: RawTime) {
+    /// θ is where the packet says, or beyond; after a surprise it goes on as it moved, as far as anybody knows.
+    fn follow(&mut self, t: RawTime, short: Short) {
         self.kalman.predict(t);
-        if short * short > 25.0 * self.kalman.p.p00 {
-            let rate = short / (to_f64(t.ns_since(since)) * 1e-9).max(self.sub_block);
-            self.kalman.p.p00 += short * short;
-            self.kalman.p.p01 += short * rate;
-            self.kalman.doubt_rate(rate);
-            self.following = FOLLOWING;
+        if let Some(since) = short.since {
+            let seconds = (to_f64(t.ns_since(since)) * 1e-9).max(self.sub_block);
+            self.kalman.open(short.by, short.by / seconds);
             self.early = Vec::new();
         }
-        let noise = self.tuning.sigma + SHORT_SHARE * short.abs();
-        self.kalman.correct(-short, noise * noise);
+        let noise = self.tuning.sigma + SHORT_SHARE * short.by.abs();
+        self.kalman.correct(-short.by, noise * noise);
         self.restart_block(t);
     }
 

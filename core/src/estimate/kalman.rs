@@ -95,6 +95,14 @@ impl Kalman {
         self.p.p11 = self.p.p11.max((self.p.p11 + by * by).min(RATE_DOUBT_MAX * RATE_DOUBT_MAX));
     }
 
+    /// θ may have moved by this much, at this rate.
+    pub(crate) fn open(&mut self, by: f64, rate: f64) {
+        let rate = rate.clamp(-RATE_DOUBT_MAX, RATE_DOUBT_MAX);
+        self.p.p00 += by * by;
+        self.p.p01 += by * rate;
+        self.p.p11 += rate * rate;
+    }
+
     /// Moves whole ns of θ into the base. Not while residuals to the old base are kept.
     pub(crate) fn rebase(&mut self) {
         let whole_ns = to_i64((self.theta * 1e9).trunc());
