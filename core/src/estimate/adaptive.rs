@@ -25,6 +25,9 @@ const EXCESS_SHARE: f64 = 0.3;
 const EXCESS_SHARE_MAX: f64 = 1.2;
 /// Of what the n-th block is shorter than all before it, so much over n may be missing still.
 const RECORD_SHARE: f64 = 4.0;
+/// A floor is half of the shortest strip about a midpoint that no block knows better than to a share of its excess: a packet
+/// is below it beyond so many times the usual one.
+const FLOOR_DOUBT: f64 = 6.0;
 /// Where a packet came short of its floor, θ is where it says up to this share of the shortness.
 const SHORT_SHARE: f64 = 0.1;
 /// Below this share of clean blocks, queues have no floor that blocks meet: then clean ones are chance.
@@ -516,7 +519,7 @@ impl Running {
         let forward = 0.5 * shortest + self.route.correction - (u - theta);
         let back = 0.5 * shortest - self.route.correction - (v + theta);
         let p00 = self.kalman.covariance_after(self.kalman.since(t)).p00;
-        self.floor.watch(t, forward, back, p00.max(0.0).sqrt(), 2.0 * self.usual_excess + GLITCH_MAX)
+        self.floor.watch(t, forward, back, p00.max(0.0).sqrt(), FLOOR_DOUBT * self.usual_excess + GLITCH_MAX)
     }
 
     /// θ is where the packet says, or beyond; after a surprise it goes on as it moved, as far as anybody knows.

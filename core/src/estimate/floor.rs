@@ -8,9 +8,10 @@
 
 use crate::time::RawTime;
 
-/// Short by so many standard deviations of θ (beyond `slack`): a surprise, and while a surprise is followed.
+/// Short by so many standard deviations of θ and so much of the slack: a surprise, and while a surprise is followed.
 const SIGMAS: f64 = 5.0;
 const SIGMAS_FOLLOWING: f64 = 1.0;
+const SLACK_FOLLOWING: f64 = 1.0 / 3.0;
 /// Sub-blocks for which a surprise is followed.
 const FOLLOWING: u8 = 16;
 
@@ -42,14 +43,15 @@ impl Floor {
         let is_following = self.following > 0;
         self.following = self.following.saturating_sub(1);
         let surprise = SIGMAS * sigma + slack;
-        let limit = if is_following { SIGMAS_FOLLOWING * sigma + slack } else { surprise };
+        let limit = if is_following { SIGMAS_FOLLOWING * sigma + SLACK_FOLLOWING * slack } else { surprise };
         for (near, below) in self.near.iter_mut().zip([forward, back]) {
             if below.abs() <= limit {
                 *near = t;
             }
         }
-        let (below, by, near) =
-            if forward > back { (forward, forward, self.near[0]) } else { (back, -back, self.near[1]) };
+        let (below, sign, near) =
+            if forward > back { (forward, 1.0, self.near[0]) } else { (back, -1.0, self.near[1]) };
+        let by = sign * below;
         if below > surprise {
             self.following = FOLLOWING;
             return Some(Short { by, since: Some(near) });
@@ -61,9 +63,15 @@ impl Floor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::to_i64;
 
     const SIGMA: f64 = 1e-6;
     const SLACK: f64 = 2e-6;
+
+    /// By how many ns, and since when.
+    fn told(short: Option<Short>) -> Option<(i64, Option<RawTime>)> {
+        short.map(|short| (to_i64((short.by * 1e9).round()), short.since))
+    }
 
     fn at(s: i64) -> RawTime {
         RawTime::from_ns(s * 1_000_000_000)
@@ -75,8 +83,8 @@ mod tests {
         assert_eq!(floor.watch(at(1), -40e-6, -1e-6, SIGMA, SLACK), None, "queues, and one that met none");
         assert_eq!(floor.watch(at(2), -1e-6, -90e-6, SIGMA, SLACK), None);
         assert_eq!(floor.watch(at(3), 6.9e-6, -90e-6, SIGMA, SLACK), None, "within five sigmas and the slack");
-        assert_eq!(floor.watch(at(4), -50e-6, 7.1e-6, SIGMA, SLACK), Some(Short { by: -7.1e-6, since: Some(at(1)) }));
-        assert_eq!(floor.watch(at(5), 20e-6, -9e-6, SIGMA, SLACK), Some(Short { by: 20e-6, since: Some(at(3)) }));
+        assert_eq!(told(floor.watch(at(4), -50e-6, 7.1e-6, SIGMA, SLACK)), Some((-7_100, Some(at(1)))));
+        assert_eq!(told(floor.watch(at(5), 20e-6, -9e-6, SIGMA, SLACK)), Some((20_000, Some(at(3)))));
     }
 
     #[test]
@@ -84,7 +92,7 @@ mod tests {
         let mut floor = Floor::new(at(0));
         assert!(floor.watch(at(1), 30e-6, -1e-6, SIGMA, SLACK).is_some());
         for s in 2..=1 + i64::from(FOLLOWING) {
-            assert_eq!(floor.watch(at(s), 3.1e-6, 0.0, SIGMA, SLACK), Some(Short { by: 3.1e-6, since: None }), "{s}");
+            assert_eq!(told(floor.watch(at(s), 1.7e-6, 0.0, SIGMA, SLACK)), Some((1_700, None)), "{s}");
         }
         assert_eq!(floor.watch(at(60), 3.1e-6, 0.0, SIGMA, SLACK), None);
     }
