@@ -336,6 +336,11 @@ impl PtpPorts {
         }
     }
 
+    /// Did another one leave through the same NIC a moment ago?
+    pub(crate) fn is_close(&mut self, port: PtpPort, now: RawTime) -> bool {
+        self.turn_of(port).is_some_and(|turn| turn.is_close(now))
+    }
+
     /// It left.
     pub(crate) fn began(&mut self, port: PtpPort, token: TxToken, now: RawTime) {
         if let Some(turn) = self.turn_of(port) {

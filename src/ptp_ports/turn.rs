@@ -2,7 +2,8 @@
 //!
 //! Some NICs (82576) hold one transmit stamp at a time and drop those that come before it was read. So of all ports that
 //! use one NIC's stamps one event message at a time is under way: the next one goes when the stamp of the one before
-//! came, or did not come for [`STAMP_WAIT_NS`].
+//! came, or did not come for [`STAMP_WAIT_NS`]. Such a NIC may be at the other end as well, where it stamps one message
+//! that comes at a time: two that leave one after the other keep [`ROOM_NS`] between them.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,8 @@ use truebound_core::time::RawTime;
 
 /// A NIC's stamp that takes longer than this does not come any more, ns. (Switches behind a slow bus take 40 ms.)
 const STAMP_WAIT_NS: i64 = 50_000_000;
+/// What a driver takes to read the stamp of a message that came, generously, ns.
+const ROOM_NS: i64 = 100_000;
 /// Messages that wait for their turn at one NIC; beyond it the newest is not sent.
 const MAX_WAITING: usize = 64;
 
@@ -18,6 +21,8 @@ const MAX_WAITING: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     busy: Option<(PtpPort, TxToken, RawTime)>,
+    /// When the last one left.
+    left: Option<RawTime>,
     waiting: VecDeque<Box<PtpTransmit>>,
 }
 
@@ -37,6 +42,12 @@ impl Turn {
     /// It left.
     pub(super) fn begin(&mut self, port: PtpPort, token: TxToken, now: RawTime) {
         self.busy = Some((port, token, now.plus_ns(STAMP_WAIT_NS)));
+        self.left = Some(now);
+    }
+
+    /// Is the one that left last too near?
+    pub(super) fn is_close(&self, now: RawTime) -> bool {
+        self.left.is_some_and(|left| (0..ROOM_NS).contains(&now.ns_since(left)))
     }
 
     /// Its stamp came, or does not come, or it did not leave: gives who is next.
@@ -119,6 +130,15 @@ pub(super) mod tests {
         turn.begin(PtpPort(0), TxToken(1), at(100));
         assert_eq!(turn.overdue(at(99 + STAMP_WAIT_NS)), None);
         assert_eq!(turn.overdue(at(100 + STAMP_WAIT_NS)), Some((PtpPort(0), TxToken(1))));
+    }
+
+    #[test]
+    fn the_next_one_keeps_room() {
+        let mut turn = Turn::default();
+        assert!(!turn.is_close(at(0)), "nobody left");
+        turn.begin(PtpPort(0), TxToken(1), at(1_000));
+        assert!(turn.is_close(at(1_000)) && turn.is_close(at(999 + ROOM_NS)) && !turn.is_close(at(1_000 + ROOM_NS)));
+        assert!(!turn.is_close(at(0)), "raw time is another one now");
     }
 
     #[test]

@@ -92,6 +92,10 @@ impl Shell {
 
     fn send_event(&mut self, transmit: &PtpTransmit) {
         let (port, token) = (transmit.port, transmit.token);
+        // A tenth of a millisecond at most, and seldom: not worth a timer.
+        while self.ptp.is_close(port, self.clock.raw_now()) {
+            std::hint::spin_loop();
+        }
         let phc = self.ptp.get(port).and_then(|open| open.phc());
         self.freshen(phc);
         let wants_kernel = self.use_kernel_stamps;
