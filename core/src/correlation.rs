@@ -101,21 +101,6 @@ impl<T: StampTime> Correlation<T> {
         self.keep(reading);
     }
 
-    fn keep(&mut self, reading: CrossReading<T>) {
-        if self.readings.len() == KEPT {
-            self.readings.pop_front();
-        }
-        self.readings.push_back(reading);
-    }
-
-    /// Does anything tell that the clock was set since the reading before?
-    fn compare(&mut self, reading: &CrossReading<T>) {
-        self.read_since = self.read_since.or(Some(reading.after));
-        if self.readings.back().is_none_or(|last| !self.continues(last, reading)) {
-            self.unset_since = Some(reading.after);
-        }
-    }
-
     /// The same for stamps that are seconds old, whoever reads the clock how often: of readings within `spacing_ns` only
     /// the first and the last are kept. The last tells what they all tell of settings and rates.
     pub(crate) fn push_thinned(&mut self, mut reading: CrossReading<T>, spacing_ns: i64) {
@@ -135,6 +120,21 @@ impl<T: StampTime> Correlation<T> {
             return;
         }
         self.keep(reading);
+    }
+
+    /// Does anything tell that the clock was set since the reading before?
+    fn compare(&mut self, reading: &CrossReading<T>) {
+        self.read_since = self.read_since.or(Some(reading.after));
+        if self.readings.back().is_none_or(|last| !self.continues(last, reading)) {
+            self.unset_since = Some(reading.after);
+        }
+    }
+
+    fn keep(&mut self, reading: CrossReading<T>) {
+        if self.readings.len() == KEPT {
+            self.readings.pop_front();
+        }
+        self.readings.push_back(reading);
     }
 
     /// The last reading that was over before `at`.

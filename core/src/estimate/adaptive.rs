@@ -399,24 +399,29 @@ impl Running {
 
     /// While exchanges are few, the line through all of them may be better than what blocks made of them.
     fn draw_again(&mut self, t: RawTime) {
-        if self.early.is_empty() || self.early.len() < self.draw_at || self.strips.two_sided().is_some() {
-            return;
-        }
-        self.draw_at = 2 * self.early.len();
-        let line = FirstLine::new(&self.early, t, self.tuning.sigma, self.kalman.q);
-        if let Some(line) = line.filter(|line| line.span_s <= LINE_MAX_S) {
-            self.kalman.predict(t);
-            let apart = self.kalman.residual(line.kalman.base_ns) + line.kalman.theta - self.kalman.theta;
-            let doubt = self.kalman.p.p00 + line.kalman.p.p00;
-            let is_better = !self.route.is_confirmed() || line.kalman.p.p00 < self.kalman.p.p00;
-            if is_better && apart * apart <= 25.0 * doubt {
-                self.kalman = line.kalman;
-                self.route.shorten(t, line.margin_s);
-                self.restart_block(t);
+        let Some(first) = self.early.first() else { return };
+        let is_young = to_f64(t.ns_since(first.t1)) * 1e-9 <= LINE_MAX_S;
+        if !is_young || self.early.len() >= 4 * LINE_MAX {
+            self.early = Vec::new();
+        } else if self.early.len() >= self.draw_at && self.strips.two_sided().is_none() {
+            self.draw_at = 2 * self.early.len();
+            self.draw(t);
+            if self.draw_at > LINE_MAX {
+                self.early = Vec::new();
             }
         }
-        if self.draw_at > LINE_MAX {
-            self.early = Vec::new();
+    }
+
+    fn draw(&mut self, t: RawTime) {
+        let Some(line) = FirstLine::new(&self.early, t, self.tuning.sigma, self.kalman.q) else { return };
+        self.kalman.predict(t);
+        let apart = self.kalman.residual(line.kalman.base_ns) + line.kalman.theta - self.kalman.theta;
+        let doubt = self.kalman.p.p00 + line.kalman.p.p00;
+        let is_better = !self.route.is_confirmed() || line.kalman.p.p00 < self.kalman.p.p00;
+        if is_better && apart * apart <= 25.0 * doubt {
+            self.kalman = line.kalman;
+            self.route.shorten(t, line.margin_s);
+            self.restart_block(t);
         }
     }
 
@@ -687,5 +692,38 @@ impl Running {
 
     fn scale_walk(&mut self, factor: f64) {
         self.kalman.q = (self.kalman.q * factor).clamp(self.tuning.walk_min, WALK_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::estimate::noise::Noise;
+
+    /// How many exchanges are kept after so many at one a second, and at most meanwhile.
+    fn kept(count: i64, delay_ns: impl Fn(&mut Noise) -> f64) -> (usize, usize) {
+        let (mut noise, mut filter, mut most, mut now) = (Noise::new(1), Adaptive::new(None), 0, 0);
+        for k in 0..count {
+            let t = RawTime::from_ns(k * 1_000_000_000);
+            let mut delay = || crate::units::to_i64(delay_ns(&mut noise));
+            let (upper_ns, lower_ns) = (delay(), -delay());
+            filter.insert(&Exchange { t1: t, t4: t, upper_ns, lower_ns, stamp_ns: 0, pair: None });
+            filter.settle(t);
+            if let Stage::Running(running) = &filter.stage {
+                now = running.early.len();
+                most = most.max(now);
+            }
+        }
+        (now, most)
+    }
+
+    #[test]
+    fn exchanges_are_kept_for_a_line_and_no_longer() {
+        for (of, (now, most)) in [
+            ("queues", kept(2_000, |noise| 100_000.0 + 30_000.0 * noise.exponential())),
+            ("stamps", kept(2_000, |noise| 2_000.0 + 100.0 * noise.normal())),
+        ] {
+            assert!(now == 0 && (START_EXCHANGES..=4 * LINE_MAX).contains(&most), "{of}: {now}, {most} at most");
+        }
     }
 }
