@@ -50,9 +50,11 @@ fn expect_withdrawal_then_new_epoch(pair: &Pair, reason: Reason, disrupt: impl F
     pair.silence_root(false);
     let again = pair.read_until("a bound again", |page| page.status.has_bound());
     assert!(again.epoch >= withdrawn.epoch, "{} then {}", withdrawn.epoch, again.epoch);
-    let log = pair.log();
+    // The page is published before its line is written: whoever read the page waits for the line.
+    let why = format!("reason={reason}");
+    let log = until("the log says so", || Some(pair.log()).filter(|log| log.rfind(&why) < log.rfind("status=locked")));
     let line_of = |words: &str| log.rfind(words).unwrap_or_else(|| panic!("no {words:?} in {log}"));
-    assert!(line_of(&format!("reason={reason}")) < line_of("status=locked"), "{log}");
+    assert!(line_of(&why) < line_of("status=locked"), "{log}");
     let (reads, answered) = *pair.judged.borrow();
     println!(
         "{reason}: epoch {} then {}, {answered} of {reads} reads answered, 0 violations",
