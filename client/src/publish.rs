@@ -42,10 +42,22 @@ impl std::fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
-/// Owns a page for writing. Dropping it leaves the last publication in place.
+/// Owns a page for writing. Dropping it leaves the last publication in place and frees the page for another writer.
 pub struct Publisher {
     mapping: Mapping,
-    _lock: File,
+    lock: File,
+    /// The process that opened it: what a fork copied is not the fork's to free.
+    owner: u32,
+}
+
+impl Drop for Publisher {
+    /// Closing the file would do, but for children that are about to run another program: they share the lock until
+    /// then.
+    fn drop(&mut self) {
+        if std::process::id() == self.owner {
+            let _ = self.lock.unlock();
+        }
+    }
 }
 
 impl Publisher {
@@ -66,7 +78,7 @@ impl Publisher {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
         file.set_permissions(PermissionsExt::from_mode(0o644)).map_err(failed)?;
         let mapping = Mapping::new(&file, true).map_err(failed)?;
-        Ok(Publisher { mapping, _lock: lock })
+        Ok(Publisher { mapping, lock, owner: std::process::id() })
     }
 
     /// Publishes.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -407,21 +408,61 @@ fn a_bound_ends_at_void_after_and_starts_at_its_reference() {
 
 // The life of a page.
 
+/// What a second writer is told.
+fn is_taken(page: &Path) -> bool {
+    match Publisher::open(page, None, &HostIdentity::here(None)) {
+        Ok(_) => false,
+        Err(PublishError::AnotherWriter(_)) => true,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A child of this process, with a copy of all that it holds, until it is told to go or to drop its `publisher` and go.
+fn fork_with(publisher: Publisher) -> (Publisher, impl FnOnce(bool)) {
+    let (mut told, mut tell) = std::io::pipe().expect("two files");
+    // SAFETY: the child reads a byte, closes files and mappings, and leaves: it neither allocates nor takes a lock.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let mut drops = [0];
+        if told.read(&mut drops).is_ok() && drops == [1] {
+            drop(publisher);
+        }
+        // SAFETY: ends the child and returns to nobody.
+        unsafe { libc::_exit(0) }
+    }
+    (publisher, move |drops| {
+        tell.write_all(&[u8::from(drops)]).expect("the child listens");
+        // SAFETY: waits for a child of ours; no status is wanted.
+        assert_eq!(unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) }, child);
+    })
+}
+
 #[test]
 fn a_second_writer_is_refused_until_the_first_is_gone() {
     let dir = Dir::new();
     let first = dir.publisher();
-    assert!(matches!(
-        Publisher::open(&dir.page(), None, &HostIdentity::here(None)),
-        Err(PublishError::AnotherWriter(_))
-    ));
+    assert!(is_taken(&dir.page()));
     drop(first);
-    // Another test may be about to start a child, which holds the lock until it runs its program.
-    let started = std::time::Instant::now();
-    while Publisher::open(&dir.page(), None, &HostIdentity::here(None)).is_err() {
-        assert!(started.elapsed().as_secs() < 60, "the lock is never released");
-        std::thread::yield_now();
-    }
+    assert!(!is_taken(&dir.page()));
+}
+
+/// Once, a test that started a child kept the others' pages taken, until the child ran its program.
+#[test]
+fn a_dropped_page_is_free_though_a_child_still_holds_its_files() {
+    let dir = Dir::new();
+    let (first, end) = fork_with(dir.publisher());
+    drop(first);
+    let is_taken = is_taken(&dir.page());
+    end(false);
+    assert!(!is_taken);
+}
+
+#[test]
+fn a_child_that_drops_its_copy_does_not_free_the_page() {
+    let dir = Dir::new();
+    let (_first, end) = fork_with(dir.publisher());
+    end(true);
+    assert!(is_taken(&dir.page()));
 }
 
 #[test]
