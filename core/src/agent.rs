@@ -94,7 +94,7 @@ impl Agent {
             synthesis: Synthesis::new(&settings),
             responder: None,
             responder_seed: fnv1a(FNV_OFFSET, seed.iter().copied()),
-            disciplined: steering::Disciplined::new(now, settings.discipline),
+            disciplined: steering::Disciplined::new(settings.discipline),
             settings: Settings { sources: Vec::new(), ..settings.clone() },
             now,
             rng: ChaCha12Rng::from_seed(seed),
@@ -171,8 +171,8 @@ impl Agent {
     fn run_timers(&mut self) {
         self.poll_sources();
         self.look_up_names();
-        if self.now >= self.next_publication {
-            self.synthesise();
+        if self.now >= self.next_publication && self.find_bound() {
+            self.steer_on();
         }
         self.run_ports();
         self.end_slew();
@@ -626,11 +626,21 @@ impl Agent {
 
     // ---- the bound -----------------------------------------------------------------------------------------------
 
+    /// Something was learnt: publishes what follows, then steers.
     fn synthesise(&mut self) {
+        // Nothing is to delay what readers wait for.
+        if self.find_bound() {
+            self.steer();
+        }
+    }
+
+    /// Publishes what the constraints give now; false if raw time is no clock that could be known.
+    fn find_bound(&mut self) -> bool {
         self.next_publication = self.now.plus_ns(self.settings.bound.publish_interval_ns);
         if self.has_unknown_clocksource() {
             self.synthesis.previous = None;
-            return self.publish();
+            self.publish();
+            return false;
         }
         let mut world = World {
             asked_at: self.responder.as_ref().map(|responder| &responder.asked_at),
@@ -650,9 +660,8 @@ impl Agent {
             self.say(Status::Disrupted, reason);
             self.publish_as(Status::Disrupted, reason);
         }
-        // Nothing is to delay what readers wait for.
         self.publish();
-        self.steer();
+        true
     }
 
     /// The best source's estimate, kept inside the bound.

@@ -23,6 +23,8 @@ use crate::units::{FreqError, to_f64};
 
 /// Commands to the system clock are at least so far apart, ns: each costs readings of clocks around it.
 const COMMAND_INTERVAL_NS: i64 = NS_PER_S / 8;
+/// Without news the last command stands for so long, ns: more than the second that is usual between two exchanges.
+const COMMAND_STANDS_NS: i64 = NS_PER_S * 3 / 2;
 /// A leap second is declared so long before, ns: near it nothing is declared.
 const SOON_NS: i64 = 8 * NS_PER_S;
 /// A frequency known no better than this is not worth saving.
@@ -39,7 +41,8 @@ pub(super) struct Disciplined {
     drift: Option<Drift>,
     /// True time's rate as last estimated.
     omega: Option<FreqError>,
-    next_command: RawTime,
+    /// When news were last turned into commands.
+    last_command: Option<RawTime>,
     /// What the clock showed at the last reading from which something was concluded.
     shown: UtcTime,
     /// How far apart the two ends of the last reading were, ns.
@@ -47,14 +50,14 @@ pub(super) struct Disciplined {
 }
 
 impl Disciplined {
-    pub(super) fn new(now: RawTime, discipline: Discipline) -> Self {
+    pub(super) fn new(discipline: Discipline) -> Self {
         let system = (discipline == Discipline::System).then(SystemClock::default);
         Disciplined {
             servo: None,
             system,
             drift: None,
             omega: None,
-            next_command: now,
+            last_command: None,
             shown: UtcTime::from_ns(0),
             width_ns: 0,
         }
@@ -190,18 +193,32 @@ impl Agent {
         self.disciplined.drift = Some(drift);
     }
 
-    /// Steers the clock towards the estimate.
+    /// Steers the clock towards an estimate that is new.
     pub(super) fn steer(&mut self) {
-        let estimate = self.estimate();
-        let (now, drift) = (self.now, self.disciplined.drift);
-        let is_leaping = self.is_leaping();
-        let Disciplined { servo: Some(servo), system, omega, next_command, .. } = &mut self.disciplined else { return };
-        if let Some(system) = system {
-            if system.steering == Steering::Yielded || now < *next_command || is_leaping {
-                return;
-            }
-            *next_command = now.plus_ns(COMMAND_INTERVAL_NS);
+        if self.may_command(COMMAND_INTERVAL_NS) {
+            self.disciplined.last_command = Some(self.now);
+            self.command();
         }
+    }
+
+    /// Nothing is new, but the clock may have left the estimate. That must not make news wait, which often come next.
+    pub(super) fn steer_on(&mut self) {
+        if self.may_command(COMMAND_STANDS_NS) {
+            self.command();
+        }
+    }
+
+    /// May the clock be told something so long after the last news? A virtual one always.
+    fn may_command(&self, after_ns: i64) -> bool {
+        let Disciplined { servo: Some(_), system, last_command, .. } = &self.disciplined else { return false };
+        let Some(system) = system else { return true };
+        let is_due = last_command.is_none_or(|last| self.now >= last.plus_ns(after_ns));
+        is_due && system.steering != Steering::Yielded && !self.is_leaping()
+    }
+
+    fn command(&mut self) {
+        let (now, drift, estimate) = (self.now, self.disciplined.drift, self.estimate());
+        let Disciplined { servo: Some(servo), omega, .. } = &mut self.disciplined else { return };
         let action = match (estimate, *omega) {
             (Some(estimate), _) => {
                 *omega = Some(estimate.omega);

@@ -55,6 +55,27 @@ fn it_comes_to_true_time_and_what_the_kernel_tells_is_true() {
     }
 }
 
+/// Once, the publication that fell due a moment before every answer steered by what was known already, and the answer,
+/// so soon after a command, had to wait for the next one: a second.
+#[test]
+fn what_an_answer_teaches_is_steered_by_at_once() {
+    for seed in SEEDS {
+        let (mut world, client) = steering(seed, 0, 0, |_| ());
+        world.run(60 * NS_PER_S);
+        for _ in 0..60 {
+            let answers = |world: &World| world.report(client).sources[0].counters.answers;
+            let before = answers(&world);
+            while answers(&world) == before {
+                world.run(MS);
+            }
+            // A time constant and a little.
+            world.run(300 * MS);
+            let ahead_ns = world.report(client).system.and_then(|system| system.ahead_ns).expect("it is steered");
+            assert!(ahead_ns.abs() <= 10, "seed {seed}: {ahead_ns} ns from what is known");
+        }
+    }
+}
+
 #[test]
 fn without_steps_an_offset_is_slewed_at_the_cap_and_counted_until_it_is_gone() {
     for seed in SEEDS {
