@@ -104,6 +104,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 13] = [
             "group",
             "claim-floor",
             "agent",
+            "extfield",
             "max-distance",
             "smear",
             "count",

@@ -250,6 +250,7 @@ fn every_key_reaches_its_setting() {
         [[source]]
         pool = "pool.example.net"
         count = 16
+        extfield = "F323"
         "#,
     );
     let root = accepted("[[source]]\nlocal = true\nshift = \"-5ms\"\nerror = \"0.1ms\"\n");
@@ -299,11 +300,13 @@ fn every_key_reaches_its_setting() {
         group: Some("gps".into()),
         claim_floor_ns: Some(25_000),
         agent: true,
+        fine_root: false,
         max_distance_ns: 100_000_000,
         smear: Smear::NoonToNoon,
     };
     assert_eq!(rack, &expected);
     assert_eq!(pool.kind, SourceKind::Pool { host: "pool.example.net".into(), port: 123, count: 16 });
+    assert!(pool.fine_root && !pool.agent);
     assert_eq!(local.kind, SourceKind::Local { shift_ns: -5_000_000, error_ns: 100_000 });
 }
 

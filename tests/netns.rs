@@ -198,6 +198,38 @@ fn chrony_follows_our_server() {
     });
 }
 
+/// In the header the same claims take 15 µs each at least: one unit.
+#[test]
+fn finer_claims_are_exchanged_with_chrony() {
+    let Some(lab) = Lab::open("finer_claims_are_exchanged_with_chrony") else { return };
+    let _chrony = Chrony::serve(&lab, "srv0");
+    let _ours = shifted_server(&lab, "srv1", "server", "0ns");
+
+    // Both of chronyd's stamps are the kernel's, so nothing need be added to what it claims.
+    let follows = |extra: &str| following(&[("s0", "10.77.0.1")], &format!("claim-floor = \"0ns\"\n{extra}"));
+    let mut fine = Agent::start(&lab, "cli0", "fine", &follows("extfield = \"F323\""));
+    let mut coarse = Agent::start(&lab, "cli0", "coarse", &follows(""));
+    let checkers = [Checker::start(fine.page()), Checker::start(coarse.page())];
+    fine.expect_status(&lab, "locked");
+    coarse.expect_status(&lab, "locked");
+    let claims = [&fine, &coarse].map(|agent| agent.source("s0", "claim_ns").as_i64().expect("locked on it"));
+    println!("chronyd's claim, F323 and header: {claims:?} ns");
+    assert!(claims[0] < 1_000 && claims[1] > 22_000, "{claims:?}");
+    for checker in checkers {
+        wait_for_reads(&lab, &checker, 5000);
+        checker.tally().expect_unbroken();
+    }
+
+    let asking = Chrony::follow(&lab, "cli1", "10.77.0.2", &format!("{CHRONY_64} extfield F323"));
+    let plain = Chrony::follow(&lab, "cli0", "10.77.0.2", CHRONY_64);
+    let told = [&asking, &plain].map(|client| {
+        lab.wait("chronyd measures", PATIENCE, || client.measurements().len() >= 20);
+        client.measurements().iter().map(|answer| answer.root_dispersion_ns).max().expect("twenty")
+    });
+    println!("our claim to chronyd, F323 and header, at most: {told:?} ns");
+    assert!((1_000..10_000).contains(&told[0]) && told[1] > 15_000, "{told:?}");
+}
+
 #[test]
 fn ipv6_source_works() {
     let Some(lab) = Lab::open("ipv6_source_works") else { return };

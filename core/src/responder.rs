@@ -22,7 +22,8 @@ use crate::io::{Datagram, Received, Transmit, TxToken};
 use crate::leap::LeapTable;
 use crate::settings::{Prefix, ServerSettings};
 use crate::time::{NS_PER_S, RawSpan, RawTime, RealTime, TaiTime};
-use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, Rounding, ShortTime};
+use crate::wire::claim::{ClaimField, EXACT_CLAIM, ExactClaim, FINE_ROOT, FineRoot, FineTime};
+use crate::wire::ntp::{self, Extensions, Leap, Mode, NtpTimestamp, Packet, Rounding, ShortTime};
 pub(crate) use answers::TOKEN_BIT;
 use answers::{Answers, KEPT};
 use throttle::{Throttle, Verdict};
@@ -132,14 +133,13 @@ impl Responder {
         if let Some(to) = received.to.filter(|_| self.asked_at.len() < MAX_OWN_ADDRESSES) {
             self.asked_at.insert(to.to_canonical());
         }
-        let wants_exact = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse).is_some();
         let arrived = self.arrival(received, served.correlation);
         let (packet, claim_ns) = self.answer(now, &request, client, arrived, served);
         self.counters.answered += 1;
         // Without a name there is nothing to ask for later.
         let wants_stamp = packet.receive != NtpTimestamp::ZERO && shows_interest_in_stamps(&request);
         let token = if wants_stamp { self.answers.keep(client, packet.receive) } else { self.answers.unkept() };
-        let data = encode(&packet, claim_ns.filter(|_| wants_exact));
+        let data = packet.datagram(claim_ns.and_then(|claim_ns| asked_claim(&extensions, claim_ns)));
         Some(reply(received, data, token, wants_stamp))
     }
 
@@ -156,7 +156,7 @@ impl Responder {
             transmit: request.transmit,
             ..unsynchronised(request)
         };
-        Some(reply(received, encode(&kiss, None), self.answers.unkept(), false))
+        Some(reply(received, kiss.datagram(None), self.answers.unkept(), false))
     }
 
     /// The answer with this token left. Without a kernel stamp there is nothing better to tell than basic mode does.
@@ -208,7 +208,7 @@ impl Responder {
         client: IpAddr,
         arrived: RawTime,
         served: &Served<'_>,
-    ) -> (Packet, Option<u64>) {
+    ) -> (Packet, Option<i64>) {
         let mut packet = unsynchronised(request);
         // Nothing arrives after it is answered; a caller who says so gets no answer that tells of the future.
         let told_at = self.moment(now.max(arrived), served).and_then(|moment| Some((moment.leap, moment.told?)));
@@ -228,7 +228,7 @@ impl Responder {
             self.counters.interleaved += 1;
         }
         packet.root_dispersion = ShortTime::from_ns_up(claim_ns);
-        (packet, u64::try_from(claim_ns).ok())
+        (packet, Some(claim_ns))
     }
 
     /// What is told at `now`, which the answers of one batch have in common.
@@ -328,14 +328,13 @@ fn unsynchronised(request: &Packet) -> Packet {
     }
 }
 
-fn encode(packet: &Packet, claim_ns: Option<u64>) -> Datagram {
-    let mut header = [0; HEADER_BYTES];
-    packet.write(&mut header);
-    let Some(half_width_ns) = claim_ns else { return Datagram::new(&header) };
-    let mut bytes = [0; HEADER_BYTES + 28];
-    bytes[..HEADER_BYTES].copy_from_slice(&header);
-    bytes[HEADER_BYTES..].copy_from_slice(&ExactClaim { half_width_ns }.write());
-    Datagram::new(&bytes)
+/// The claim, ns, in the finer format that the request asks for, if any.
+fn asked_claim(extensions: &Extensions<'_>, claim_ns: i64) -> Option<ClaimField> {
+    if extensions.find(EXACT_CLAIM).and_then(ExactClaim::parse).is_some() {
+        return Some(ExactClaim { half_width_ns: u64::try_from(claim_ns).ok()? }.write());
+    }
+    extensions.find(FINE_ROOT).and_then(FineRoot::parse)?;
+    Some(FineRoot { delay: FineTime(0), dispersion: FineTime::from_ns_up(claim_ns) }.write())
 }
 
 /// The reference id of a server that follows `upstream` (RFC 5905 §7.3; an IPv6 address is folded, not hashed).

@@ -150,6 +150,9 @@ pub struct SourceSettings {
     pub claim_floor_ns: Option<i64>,
     /// The source is another truebound agent: ask it for its exact half-width in an extension field.
     pub agent: bool,
+    /// The source knows chrony's `extfield F323`: ask it for root delay and dispersion in units of 4 ns instead of 15 µs.
+    /// Of no effect on an agent.
+    pub fine_root: bool,
     /// Answers that claim a root distance beyond this are not used, ns.
     pub max_distance_ns: i64,
     /// What it makes of leap seconds, by the operator's word.
@@ -173,6 +176,7 @@ impl SourceSettings {
             group: None,
             claim_floor_ns: None,
             agent: false,
+            fine_root: false,
             max_distance_ns: 1_500_000_000,
             smear: Smear::None,
         }

@@ -212,7 +212,7 @@ fn read_host(table: &Table<'_>, key: &str, entry: &Entry<'_>) -> Result<(String,
 /// Keys that would be ignored on this kind of source.
 fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigError> {
     const NETWORK: [&str; 2] = ["server", "pool"];
-    const KEYS: [(&str, &[&str]); 16] = [
+    const KEYS: [(&str, &[&str]); 17] = [
         ("count", &["pool"]),
         ("shift", &["local"]),
         ("error", &["local", "phc", "shm", "sock", "pps"]),
@@ -227,6 +227,7 @@ fn refuse_keys_of_others(table: &Table<'_>, kind: &str) -> Result<(), ConfigErro
         ("filter", &NETWORK),
         ("claim-floor", &NETWORK),
         ("agent", &NETWORK),
+        ("extfield", &NETWORK),
         ("max-distance", &NETWORK),
         ("smear", &NETWORK),
     ];
@@ -266,6 +267,10 @@ fn read_source(table: &Table<'_>, source: &mut SourceSettings) -> Result<(), Con
     read_word_of_operator(table, source)?;
     table.set("claim-floor", &mut source.claim_floor_ns, duration(0, 10 * S))?;
     table.set("agent", &mut source.agent, boolean)?;
+    table.set("extfield", &mut source.fine_root, choice(&[("F323", true)]))?;
+    if let Some(entry) = table.entry("extfield").filter(|_| source.agent) {
+        return Err(entry.error("an agent is asked for its exact bound, which is finer", "remove the line"));
+    }
     table.set("max-distance", &mut source.max_distance_ns, duration(MS, 16 * S))?;
     table.set("smear", &mut source.smear, choice(&SMEARS))?;
     read_polls(table, source)

@@ -126,6 +126,9 @@ pub(crate) const REFUSALS: &[Refusal] = &[
     ),
     ("[[source]]\npool = \"a\"\ntimescale = \"tai\"", 3, 13, "\"tai\"", "only for phc, shm and sock", "remove"),
     ("[[source]]\nphc = \"/dev/ptp0\"\nclaim-floor = \"1us\"", 3, 15, "\"1us\"", "this is a phc", "remove"),
+    ("[[source]]\nlocal = true\nextfield = \"F323\"", 3, 12, "\"F323\"", "only for server and pool, this", "remove"),
+    ("[[source]]\nserver = \"a\"\nextfield = \"F324\"", 3, 12, "\"F324\"", "unknown value", "\"F323\""),
+    ("[[source]]\nserver = \"a\"\nagent = true\nextfield = \"F323\"", 4, 12, "\"F323\"", "exact bound", "remove"),
     ("[[source]]\nphc = \"ptp0\"\nfilter = \"adaptive\"", 3, 10, "\"adaptive\"", "this is a phc", "remove"),
     (
         "[[source]]\nlocal = true\npoll-min = \"1s\"",

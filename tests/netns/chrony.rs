@@ -23,6 +23,8 @@ pub(crate) struct Chrony {
 pub(crate) struct Measurement {
     pub(crate) address: String,
     pub(crate) delay_ns: i64,
+    /// As the server told it.
+    pub(crate) root_dispersion_ns: i64,
     /// Transmit and receive stamps: daemon, kernel or hardware.
     pub(crate) stamps: (char, char),
 }
@@ -121,6 +123,7 @@ fn measurement(line: &str) -> Option<Measurement> {
     Some(Measurement {
         address: (*address).to_owned(),
         delay_ns: ns_from_exponential(fields.get(12)?)?,
+        root_dispersion_ns: ns_from_exponential(fields.get(15)?)?,
         stamps: (stamp(tx)?, stamp(rx)?),
     })
 }

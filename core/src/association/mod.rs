@@ -17,7 +17,7 @@ use crate::time::{NS_PER_S, PhcTime, RawSpan, RawTime, TaiTime, UtcTime};
 
 use crate::leap::LeapTable;
 
-use ntp::{Answer, Client, Discard, End, Exchanged, Told};
+use ntp::{Answer, ClaimFormat, Client, Discard, End, Exchanged, Told};
 use ptp::{Admitted, Constraint, Master, PtpVote};
 use reference::Reference;
 use waking::Waking;
@@ -206,7 +206,12 @@ impl Association {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let floor = if is_loopback || settings.agent { 0 } else { SOFTWARE_CLAIM_FLOOR_NS };
         let claim_floor_ns = settings.claim_floor_ns.unwrap_or(floor);
-        let client = Client::new(settings.interleaved, settings.agent, claim_floor_ns, settings.max_distance_ns)
+        let claims = match (settings.agent, settings.fine_root) {
+            (true, _) => ClaimFormat::Exact,
+            (false, true) => ClaimFormat::Fine,
+            (false, false) => ClaimFormat::Header,
+        };
+        let client = Client::new(settings.interleaved, claims, claim_floor_ns, settings.max_distance_ns)
             .smeared(settings.smear);
         let poll = Poll::new(settings, Some(address));
         Association::new(

@@ -18,7 +18,8 @@ use crate::leap::LeapTable;
 use crate::smear::Smear;
 use crate::stamps::Stamps;
 use crate::time::{NS_PER_S, RawSpan, RealTime, TaiTime, UtcTime};
-use crate::wire::ntp::{self, ExactClaim, HEADER_BYTES, Leap, Mode, NtpTimestamp, Packet, ShortTime};
+use crate::wire::claim::{ClaimField, EXACT_CLAIM, ExactClaim, FINE_ROOT, FineRoot, FineTime};
+use crate::wire::ntp::{self, Extensions, Leap, Mode, NtpTimestamp, Packet, ShortTime};
 
 /// Requests that may be unanswered at one time; the oldest is forgotten. Half a second at the fastest rate.
 const MAX_PENDING: usize = 64;
@@ -161,11 +162,56 @@ struct Unstamped {
     was_complete: bool,
 }
 
+/// How a server says what it claims of its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimFormat {
+    /// Root delay and dispersion of the header.
+    Header,
+    /// Those of a [`FineRoot`], or of the header where the answer has none.
+    Fine,
+    /// An [`ExactClaim`], or the header where the answer has none.
+    Exact,
+}
+
+impl ClaimFormat {
+    /// What a request carries to ask for it.
+    fn request(self) -> Option<ClaimField> {
+        match self {
+            ClaimFormat::Header => None,
+            ClaimFormat::Fine => Some(FineRoot::REQUEST.write()),
+            ClaimFormat::Exact => Some(ExactClaim::REQUEST.write()),
+        }
+    }
+
+    /// Of E, what the server says of its own way to true time, ns (BOUND §2): (rootdelay + 1 lsb)/2 + rootdisp + 1 lsb.
+    /// Servers round down or to nearest, hence the least significant bits.
+    fn root_ns(self, packet: &Packet, extensions: &Extensions<'_>) -> i64 {
+        let root_ns = |delay: i64, dispersion: i64, lsb: i64| {
+            let half_delay = delay.saturating_add(lsb).saturating_add(1) / 2;
+            half_delay.saturating_add(dispersion).saturating_add(lsb)
+        };
+        let told = match self {
+            ClaimFormat::Header => None,
+            ClaimFormat::Fine => extensions
+                .find(FINE_ROOT)
+                .and_then(FineRoot::parse)
+                .map(|root| root_ns(root.delay.to_ns_up(), root.dispersion.to_ns_up(), FineTime::LSB_NS_UP)),
+            ClaimFormat::Exact => extensions
+                .find(EXACT_CLAIM)
+                .and_then(ExactClaim::parse)
+                .and_then(|claim| i64::try_from(claim.half_width_ns).ok()),
+        };
+        told.unwrap_or_else(|| {
+            root_ns(packet.root_delay.to_ns_up(), packet.root_dispersion.to_ns_up(), ShortTime::LSB_NS_UP)
+        })
+    }
+}
+
 /// The client's half of the protocol with one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     interleaved: bool,
-    asks_exact_claim: bool,
+    claims: ClaimFormat,
     claim_floor_ns: i64,
     max_distance_ns: i64,
     smear: Smear,
@@ -188,10 +234,10 @@ pub(crate) struct Context<'a> {
 }
 
 impl Client {
-    pub(crate) fn new(interleaved: bool, asks_exact_claim: bool, claim_floor_ns: i64, max_distance_ns: i64) -> Self {
+    pub(crate) fn new(interleaved: bool, claims: ClaimFormat, claim_floor_ns: i64, max_distance_ns: i64) -> Self {
         Client {
             interleaved,
-            asks_exact_claim,
+            claims,
             claim_floor_ns,
             max_distance_ns,
             smear: Smear::None,
@@ -261,15 +307,7 @@ impl Client {
             receive: request.receive_cookie,
             transmit: request.transmit_cookie,
         };
-        let mut header = [0; HEADER_BYTES];
-        packet.write(&mut header);
-        if !self.asks_exact_claim {
-            return Datagram::new(&header);
-        }
-        let mut bytes = [0; HEADER_BYTES + 28];
-        bytes[..HEADER_BYTES].copy_from_slice(&header);
-        bytes[HEADER_BYTES..].copy_from_slice(&ExactClaim::REQUEST.write());
-        Datagram::new(&bytes)
+        packet.datagram(self.claims.request())
     }
 
     /// Request `sequence` left within `sent`, perhaps with stamps. Later calls add what was missing.
@@ -308,8 +346,7 @@ impl Client {
         if packet.stratum == 0 && packet.leap == Leap::Unsynchronised && packet.reference_id != [0; 4] {
             return Outcome::Kiss(packet.reference_id);
         }
-        let exact = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse);
-        match self.answer(&request, is_interleaved, &packet, exact, received, context) {
+        match self.answer(&request, is_interleaved, &packet, &extensions, received, context) {
             Ok(answer) => Outcome::Answer(answer),
             Err(discard) => Outcome::Useless(discard),
         }
@@ -335,7 +372,7 @@ impl Client {
         request: &Request,
         is_interleaved: bool,
         packet: &Packet,
-        exact: Option<ExactClaim>,
+        extensions: &Extensions<'_>,
         received: &Received<'_>,
         context: &Context<'_>,
     ) -> Result<Answer, Discard> {
@@ -350,7 +387,7 @@ impl Client {
         if [packet.receive, packet.transmit].iter().any(is_ambiguous) {
             return Err(Discard::NearLeap);
         }
-        let claim_ns = self.claim(packet, exact);
+        let claim_ns = self.claim(packet, extensions);
         if claim_ns > self.max_distance_ns {
             return Err(Discard::TooDistant);
         }
@@ -399,18 +436,10 @@ impl Client {
         (left.stamps, came.stamps)
     }
 
-    /// E from the header (BOUND §2): (rootdelay + 1 lsb)/2 + rootdisp + 1 lsb + 2^(precision + 1) + floor. Servers
-    /// round down or to nearest, hence the least significant bits. An exact claim replaces the rounded fields.
-    fn claim(&self, packet: &Packet, exact: Option<ExactClaim>) -> i64 {
-        let lsb = ShortTime::LSB_NS_UP;
+    /// E (BOUND §2): what the server says of its way to true time + 2^(precision + 1) + floor.
+    fn claim(&self, packet: &Packet, extensions: &Extensions<'_>) -> i64 {
         let precision_ns = power_of_two_ns_up(packet.precision.saturating_add(1));
-        let root_ns = match exact.filter(|_| self.asks_exact_claim).map(|claim| i64::try_from(claim.half_width_ns)) {
-            Some(Ok(half_width_ns)) => half_width_ns,
-            _ => {
-                let delay = packet.root_delay.to_ns_up().saturating_add(lsb);
-                delay.saturating_add(1) / 2 + packet.root_dispersion.to_ns_up().saturating_add(lsb)
-            }
-        };
+        let root_ns = self.claims.root_ns(packet, extensions);
         root_ns.saturating_add(precision_ns).saturating_add(self.claim_floor_ns)
     }
 }
@@ -467,10 +496,8 @@ pub(crate) fn middle_told(told: Told) -> TaiTime {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_perfect_chrony_server_claims_48_microseconds() {
-        // BOUND §2: two short-format lsb, precision and the floor of software stamps.
-        let client = Client::new(true, false, 25_000, NS_PER_S);
+    /// What a stratum 1 server says whose clock is perfect, in the header and in `field`.
+    fn claim_of_perfect_server(claims: ClaimFormat, floor_ns: i64, field: Option<ClaimField>) -> i64 {
         let packet = Packet {
             leap: Leap::None,
             version: 4,
@@ -486,8 +513,43 @@ mod tests {
             receive: NtpTimestamp(1),
             transmit: NtpTimestamp(1),
         };
-        let claim = client.claim(&packet, None);
+        let answer = packet.datagram(field);
+        let (packet, extensions) = ntp::parse(answer.as_slice()).expect("our own");
+        Client::new(true, claims, floor_ns, NS_PER_S).claim(&packet, &extensions)
+    }
+
+    #[test]
+    fn a_perfect_chrony_server_claims_48_microseconds() {
+        // BOUND §2: two short-format lsb, precision and the floor of software stamps.
+        let claim = claim_of_perfect_server(ClaimFormat::Header, 25_000, None);
         assert!((47_900..=48_000).contains(&claim), "{claim}");
+    }
+
+    #[test]
+    fn a_finer_claim_counts_where_it_was_asked_for_and_answered() {
+        let fine = |delay, dispersion| FineRoot { delay: FineTime(delay), dispersion: FineTime(dispersion) }.write();
+        let exact = ExactClaim { half_width_ns: 1_000 }.write();
+        let precision_ns = 60;
+        let of = |claims, field| claim_of_perfect_server(claims, 0, field) - precision_ns;
+        let header_ns = of(ClaimFormat::Header, None);
+        assert!(header_ns > 22_800, "{header_ns}");
+        // (delay + 4)/2 + dispersion + 4, each rounded up: of 0 and 0, of 1,002.1 and 502.9 ns, of all that is too much.
+        assert_eq!(of(ClaimFormat::Fine, Some(fine(0, 0))), 6);
+        assert_eq!(of(ClaimFormat::Fine, Some(fine(269, 135))), 504 + 503 + 4);
+        assert_eq!(of(ClaimFormat::Exact, Some(exact)), 1_000);
+        assert_eq!(claim_of_perfect_server(ClaimFormat::Fine, 0, Some(fine(u32::MAX, 0))), i64::MAX / 2 + 64);
+        assert_eq!(claim_of_perfect_server(ClaimFormat::Fine, 0, Some(fine(0, u32::MAX))), i64::MAX);
+        for (claims, field) in [
+            (ClaimFormat::Header, Some(exact)),
+            (ClaimFormat::Header, Some(fine(0, 0))),
+            (ClaimFormat::Fine, None),
+            (ClaimFormat::Fine, Some(exact)),
+            (ClaimFormat::Exact, None),
+            (ClaimFormat::Exact, Some(fine(0, 0))),
+            (ClaimFormat::Exact, Some(ExactClaim::REQUEST.write())),
+        ] {
+            assert_eq!(of(claims, field), header_ns, "{claims:?} {field:?}");
+        }
     }
 
     #[test]

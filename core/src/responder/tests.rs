@@ -4,6 +4,8 @@ use crate::correlation::Margins;
 use crate::io::{CrossReading, KernelRate, Setting, SocketId};
 use crate::settings::RateLimit;
 use crate::units::to_i64;
+use crate::wire::claim::CLAIM_FIELD_BYTES;
+use crate::wire::ntp::HEADER_BYTES;
 
 use super::*;
 
@@ -46,8 +48,14 @@ impl Host {
     }
 
     /// A request that is received at `now`, with a kernel stamp of `stamp` in raw time.
-    fn asked(
+    fn asked(&mut self, now: i64, stamp: Option<i64>, transmit: u64, fields: (u64, u64)) -> Option<Transmit> {
+        self.asked_for(None, now, stamp, transmit, fields)
+    }
+
+    /// As `asked`, with a field that asks for a finer claim.
+    fn asked_for(
         &mut self,
+        claim: Option<ClaimField>,
         now: i64,
         stamp: Option<i64>,
         transmit: u64,
@@ -56,7 +64,7 @@ impl Host {
         let mut header = [0; HEADER_BYTES];
         header[0] = 4 << 3 | Mode::Client as u8;
         let (origin, receive, transmit) = (NtpTimestamp(origin), NtpTimestamp(receive), NtpTimestamp(transmit));
-        let data = encode(&Packet { origin, receive, transmit, ..parsed(&header) }, None);
+        let data = Packet { origin, receive, transmit, ..parsed(&header) }.datagram(claim);
         let received = Received {
             socket: SocketId::Server(0),
             from: "10.0.0.1:1234".parse().expect("an address"),
@@ -116,6 +124,35 @@ fn the_longest_prefix_decides_and_silence_is_denial() {
     let allowed = |text: &str| is_allowed(&settings, text.parse().expect("an address"));
     assert!(allowed("10.0.0.1") && allowed("10.1.2.3") && allowed("::ffff:10.0.0.1"));
     assert!(!allowed("10.1.2.4") && !allowed("192.0.2.1") && !allowed("2001:db8::1"));
+}
+
+#[test]
+fn a_claim_is_told_as_finely_as_it_is_asked_for() {
+    let mut host = Host::new(None);
+    host.read(0);
+    let mut told = |claim: Option<ClaimField>| host.asked_for(claim, MS, None, 5, BLANK).expect("allowed");
+    let found = |answer: &Transmit, kind| {
+        let (packet, extensions) = ntp::parse(answer.data.as_slice()).expect("well-formed");
+        assert_eq!((packet.root_delay, packet.root_dispersion), (ShortTime(0), ShortTime::from_ns_up(20_002)));
+        assert!(extensions.iter().count() <= 1);
+        extensions.find(kind).map(<[u8]>::to_vec)
+    };
+    let plain = told(None);
+    assert_eq!((found(&plain, EXACT_CLAIM), found(&plain, FINE_ROOT)), (None, None));
+    let exact = found(&told(Some(ExactClaim::REQUEST.write())), EXACT_CLAIM);
+    let ExactClaim { half_width_ns } = exact.and_then(|value| ExactClaim::parse(&value)).expect("asked for");
+    let fine = found(&told(Some(FineRoot::REQUEST.write())), FINE_ROOT);
+    let FineRoot { delay, dispersion } = fine.and_then(|value| FineRoot::parse(&value)).expect("asked for");
+    // A ns for each rounding of an edge.
+    assert_eq!((half_width_ns, delay), (20_002, FineTime(0)));
+    assert_eq!(dispersion, FineTime::from_ns_up(20_002));
+    // Neither is asked for by a field of that type that is another's.
+    for kind in [EXACT_CLAIM, FINE_ROOT] {
+        let mut other = [0; CLAIM_FIELD_BYTES];
+        other[..2].copy_from_slice(&kind.to_be_bytes());
+        other[3] = 28;
+        assert_eq!(found(&told(Some(other)), kind), None);
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //! value = (utc_ns + off·10⁹) · 2³² / 10⁹   (mod 2⁶⁴)        utc_ns = value · 10⁹ / 2³² − off·10⁹
 //! ```
 
+use super::claim::{CLAIM_FIELD_BYTES, ClaimField};
+use crate::io::Datagram;
 use crate::time::{NS_PER_S, UtcTime};
 
 /// Length of a packet without extension fields.
@@ -294,6 +296,17 @@ impl Packet {
         out[32..40].copy_from_slice(&self.receive.0.to_be_bytes());
         out[40..48].copy_from_slice(&self.transmit.0.to_be_bytes());
     }
+
+    /// The packet on the wire, perhaps with a field.
+    pub(crate) fn datagram(&self, field: Option<ClaimField>) -> Datagram {
+        let mut header = [0; HEADER_BYTES];
+        self.write(&mut header);
+        let Some(field) = field else { return Datagram::new(&header) };
+        let mut bytes = [0; HEADER_BYTES + CLAIM_FIELD_BYTES];
+        bytes[..HEADER_BYTES].copy_from_slice(&header);
+        bytes[HEADER_BYTES..].copy_from_slice(&field);
+        Datagram::new(&bytes)
+    }
 }
 
 fn four(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; 4] {
@@ -367,49 +380,9 @@ fn split_field(bytes: &[u8]) -> Result<(u16, &[u8], &[u8]), ExtensionError> {
     Ok((kind, &field[4..], after))
 }
 
-/// Type of the extension field that carries an [`ExactClaim`]: experimental range (RFC 9748 section 4.3).
-pub const EXACT_CLAIM: u16 = 0xF7B1;
-
-/// "truebound exact claim": the sender's guaranteed half-width in ns, which the header's short format would round up
-/// by as much as 15 µs. A request asks for it by sending [`ExactClaim::REQUEST`].
-///
-/// Value: `"TBX1"`, u64 big-endian, 12 bytes of zero; longer than 24 bytes or with other padding it is another format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExactClaim {
-    /// Half-width at the transmit timestamp, ns; `u64::MAX` in a request.
-    pub half_width_ns: u64,
-}
-
-impl ExactClaim {
-    /// "Please tell."
-    pub const REQUEST: ExactClaim = ExactClaim { half_width_ns: u64::MAX };
-
-    const MAGIC: [u8; 4] = *b"TBX1";
-    const FIELD_BYTES: u16 = 28;
-
-    /// The whole field, header included.
-    #[must_use]
-    pub fn write(&self) -> [u8; 28] {
-        let mut field = [0; 28];
-        field[0..2].copy_from_slice(&EXACT_CLAIM.to_be_bytes());
-        field[2..4].copy_from_slice(&Self::FIELD_BYTES.to_be_bytes());
-        field[4..8].copy_from_slice(&Self::MAGIC);
-        field[8..16].copy_from_slice(&self.half_width_ns.to_be_bytes());
-        field
-    }
-
-    /// From a field's value, as [`Extensions::find`] gives it.
-    #[must_use]
-    pub fn parse(value: &[u8]) -> Option<ExactClaim> {
-        let (magic, rest) = value.split_first_chunk()?;
-        let (half_width, padding) = rest.split_first_chunk()?;
-        let is_ours = *magic == Self::MAGIC && *padding == [0; 12];
-        is_ours.then_some(ExactClaim { half_width_ns: u64::from_be_bytes(*half_width) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::claim::{EXACT_CLAIM, ExactClaim, FINE_ROOT, FineRoot};
     use super::*;
     use proptest::prelude::*;
     use rand_chacha::ChaCha8Rng;
@@ -557,23 +530,6 @@ mod tests {
     }
 
     #[test]
-    fn exact_claim_is_a_whole_field() {
-        let claim = ExactClaim { half_width_ns: 0x0102_0304_0506_0708 };
-        let mut bytes = GOLDEN.to_vec();
-        bytes.extend(claim.write());
-        assert_eq!(bytes[48..64], [0xf7, 0xb1, 0, 28, b'T', b'B', b'X', b'1', 1, 2, 3, 4, 5, 6, 7, 8]);
-        let value = parse(&bytes).expect("valid").1.find(EXACT_CLAIM).expect("there");
-        assert_eq!(ExactClaim::parse(value), Some(claim));
-        for i in (0..4).chain(12..24) {
-            let mut other = value.to_vec();
-            other[i] ^= 1;
-            assert_eq!(ExactClaim::parse(&other), None, "byte {i}");
-        }
-        assert_eq!(ExactClaim::parse(&value[..23]), None);
-        assert_eq!(ExactClaim::parse(&[value, &[0; 4]].concat()), None);
-    }
-
-    #[test]
     fn known_instants() {
         let second = |s: u64| NtpTimestamp(s << 32);
         assert_eq!(NtpTimestamp::from_utc(utc(0, 0), Rounding::Up), second(2_208_988_800));
@@ -643,6 +599,7 @@ mod tests {
         let valid = [
             GOLDEN.to_vec(),
             datagram(&[(0x0104, 36), (EXACT_CLAIM, 28)], 0),
+            [&GOLDEN[..], &FineRoot::REQUEST.write()].concat(),
             datagram(&[(0x0104, 16), (0x0204, 104), (0x0404, 28)], 24),
         ];
         let mut parsed = 0;
@@ -660,6 +617,7 @@ mod tests {
                 let fields: usize = extensions.iter().map(|(_, value)| value.len() + 4).sum();
                 assert_eq!(48 + fields + extensions.legacy_mac().map_or(0, <[u8]>::len), bytes.len());
                 let _ = extensions.find(EXACT_CLAIM).and_then(ExactClaim::parse);
+                let _ = extensions.find(FINE_ROOT).and_then(FineRoot::parse);
                 let mut out = [0; 48];
                 packet.write(&mut out);
                 assert_eq!(out, bytes[..48]);

@@ -34,8 +34,11 @@ use crate::scenario::Scenario;
 
 const SERVER: &str = "10.77.0.1";
 /// chrony's words for so many questions a second with interleaved answers: what our clients do here.
-const CHRONY_1: &str = "minpoll 0 maxpoll 0 xleave";
-const CHRONY_64: &str = "minpoll -6 maxpoll -6 xleave";
+const CHRONY_1: &str = "minpoll 0 maxpoll 0 xleave extfield F323";
+const CHRONY_64: &str = "minpoll -6 maxpoll -6 xleave extfield F323";
+/// Ours asks for root values as fine as chronyd does, and adds nothing to them: both stamps of the server are its
+/// kernel's, taken outside its own delays.
+const OURS: &str = "extfield = \"F323\"\nclaim-floor = \"0ns\"";
 /// How long a daemon may take to settle.
 const PATIENCE: Duration = Duration::from_secs(100);
 /// A ptp4l that steers is this close on an idle hop, and was farther away before.
@@ -119,7 +122,7 @@ impl Field {
             let checker = Checker::start(agent.page());
             Ours { contestant, agent, source, checker }
         };
-        let ntp = |interval| following_every(interval, &[("s0", SERVER)], "");
+        let ntp = |interval| following_every(interval, &[("s0", SERVER)], OURS);
         let ours = [
             start_ours(Contestant::Truebound1, "ours-1", "s0", ntp("1s")),
             start_ours(Contestant::Truebound64, "ours-64", "s0", ntp("15.625ms")),

@@ -250,7 +250,7 @@ fn the_exact_claim_is_what_the_header_rounds() {
         let count = Rc::clone(&compared);
         behind_a_busy_relay(seed, move |data| {
             let (packet, extensions) = ntp::parse(data).expect("our own answers");
-            let Some(claim) = extensions.find(ntp::EXACT_CLAIM).and_then(ExactClaim::parse) else { return };
+            let Some(claim) = extensions.find(EXACT_CLAIM).and_then(ExactClaim::parse) else { return };
             let exact = ShortTime::from_ns_up(claim.half_width_ns.cast_signed());
             assert_eq!(exact, packet.root_dispersion, "seed {seed}: {claim:?} {packet:?}");
             count.set(count.get() + 1);
