@@ -362,6 +362,12 @@ impl Agent {
         }
     }
 
+    fn request_of(&mut self, id: AssociationId) {
+        if let Some(index) = self.associations.iter().position(|association| association.id == id) {
+            self.request(index);
+        }
+    }
+
     // ---- packets -------------------------------------------------------------------------------------------------
 
     fn received(&mut self, received: &Received<'_>) {
@@ -383,7 +389,7 @@ impl Agent {
         let contradicted_before = client.contradicted_stamps;
         let outcome = client.received(received, &context);
         let is_contradicted = client.contradicted_stamps > contradicted_before;
-        match outcome {
+        let follows_up = match outcome {
             Outcome::Ignored(discard) | Outcome::Useless(discard) => {
                 association.counters.discarded[discard as usize] += 1;
                 return;
@@ -404,12 +410,19 @@ impl Agent {
                 }
                 association.local_address = received.to.or(association.local_address);
                 association.answered(self.now, &answer, &wander);
+                association.follows_up(answer.pair)
             }
-        }
+        };
         if is_contradicted {
             self.events.push(Event::StampDropped { association: id });
         }
-        self.synthesise();
+        if follows_up {
+            // No command while a packet is under way: the clock is steered when the second one is answered.
+            self.request_of(id);
+            self.find_bound();
+        } else {
+            self.synthesise();
+        }
         self.adapt_poll(id);
     }
 

@@ -138,7 +138,8 @@ pub struct SourceSettings {
     pub interleaved: bool,
     /// Send requests in back-to-back pairs, half as often: the second of a pair finds every path through both hosts
     /// warm and is the faster for it. `None`: where `poll_min_ns` asks for 16 requests a second or more, and from one a
-    /// second on while the shortest round trip is below 100 µs.
+    /// second on while the shortest round trip is below 100 µs and a pair's second is the faster (there it is sent when
+    /// the first is answered).
     pub pairs: Option<bool>,
     /// How its exchanges become an estimate. [`Filter::Coded`] needs pairs.
     pub filter: Filter,

@@ -53,10 +53,23 @@ pub(crate) struct Poll {
 /// Are requests sent in pairs?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pairs {
+    /// Back to back: their spacing is a code, too.
     Always,
-    /// While the server is near and they are worth it.
+    /// The second when the first is answered, while the server is near and they are worth it.
     Near,
     Never,
+}
+
+/// What a poll sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Requests {
+    One,
+    /// Two back to back.
+    Pair,
+    /// One, and a second when it is answered, or else at the next poll a new first one. By then the server knows when its
+    /// answer left, so both ends of the path are known at once, and each from a packet that found everybody awake: the
+    /// first one's way back, the second one's way there.
+    Chain,
 }
 
 impl Poll {
@@ -79,15 +92,17 @@ impl Poll {
         Poll { min_ns, max_ns, now_ns: min_ns, burst_left: settings.burst, burst_spacing_ns, pairs }
     }
 
-    /// How many requests to send now, and how long to wait after them.
-    fn next(&mut self, wants_pair: bool) -> (u32, i64) {
+    /// What to send now, and how long to wait after it.
+    fn next(&mut self, wants_pair: bool) -> (Requests, i64) {
         if self.burst_left > 0 {
             self.burst_left -= 1;
-            return (1, self.burst_spacing_ns);
+            return (Requests::One, self.burst_spacing_ns);
         }
-        let in_pairs = self.pairs == Pairs::Always || (self.pairs == Pairs::Near && wants_pair);
-        let requests = if in_pairs { 2 } else { 1 };
-        (requests, self.now_ns.saturating_mul(i64::from(requests)))
+        match self.pairs {
+            Pairs::Always => (Requests::Pair, self.now_ns.saturating_mul(2)),
+            Pairs::Near if wants_pair => (Requests::Chain, self.now_ns),
+            Pairs::Near | Pairs::Never => (Requests::One, self.now_ns),
+        }
     }
 
     /// Polls less while the edges hardly move between polls, more when they do: at most a tenth of the half-width may
@@ -166,6 +181,8 @@ pub(crate) struct Association {
     pub(crate) estimator: Estimator,
     /// Names the pair of the present poll, where it sends one.
     pub(crate) pair: Option<u32>,
+    /// The pair whose second request is due when the first is answered.
+    follow_up: Option<u32>,
     /// What pairs save.
     waking: Waking,
     /// What the estimator took, for tools that ask for it.
@@ -211,8 +228,8 @@ impl Association {
             (false, true) => ClaimFormat::Fine,
             (false, false) => ClaimFormat::Header,
         };
-        let client = Client::new(settings.interleaved, claims, claim_floor_ns, settings.max_distance_ns)
-            .smeared(settings.smear);
+        let client =
+            Client::new(settings.interleaved, claims, claim_floor_ns, settings.max_distance_ns).smeared(settings.smear);
         let poll = Poll::new(settings, Some(address));
         Association::new(
             now,
@@ -279,6 +296,7 @@ impl Association {
             counters: Counters::default(),
             estimator: Estimator::new(settings.filter),
             pair: None,
+            follow_up: None,
             waking: Waking::default(),
             exchanges: None,
             local_address: None,
@@ -345,14 +363,27 @@ impl Association {
         self.reach <<= 1;
         let is_near = self.least_round_trip_ns(now).is_some_and(|ns| ns < NEAR_NS);
         let (requests, wait) = self.poll.next(is_near && self.waking.wants_pair(self.polls));
-        self.counters.sent += u64::from(requests);
         self.polls = self.polls.wrapping_add(1);
-        self.pair = (requests > 1).then_some(self.polls);
+        self.pair = (requests != Requests::One).then_some(self.polls);
+        self.follow_up = self.pair.filter(|_| requests == Requests::Chain);
+        let now_due = if requests == Requests::Pair { 2 } else { 1 };
+        self.counters.sent += u64::from(now_due);
         let jitter = wait / 64 * i64::from(random % 64) / 64;
         // Counted from when this poll was due, so that late wake-ups do not add up; not if it was missed altogether.
         let due = if now.ns_since(self.next_poll) < wait { self.next_poll } else { now };
         self.next_poll = due.plus_ns(wait.saturating_add(jitter).max(1));
-        requests
+        now_due
+    }
+
+    /// A request was answered: is the second one of its pair due? It takes the next poll's turn.
+    pub(crate) fn follows_up(&mut self, answered: Option<u32>) -> bool {
+        let is_due = answered.is_some() && self.follow_up == answered;
+        if is_due {
+            self.follow_up = None;
+            self.counters.sent += 1;
+            self.next_poll = self.next_poll.plus_ns(self.poll.now_ns);
+        }
+        is_due
     }
 
     /// Start a burst now.
@@ -543,7 +574,7 @@ impl Association {
             upper_ns: ntp::middle_told(out.told).ns_since(TaiTime::from_ns(t1_mid.as_ns())),
             lower_ns: ntp::middle_told(back.told).ns_since(TaiTime::from_ns(t4_mid.as_ns())),
             stamp_ns: t1.late.ns_since(t1.early).saturating_add(t4.late.ns_since(t4.early)) / 4,
-            pair,
+            pair: pair.filter(|_| self.poll.pairs == Pairs::Always),
         };
         if let Some(pair) = pair {
             self.waking.exchanged(pair, exchange.t1, exchange.strip_ns());
@@ -707,6 +738,38 @@ mod tests {
         for far in ["192.0.2.1", "100.128.0.1", "2001:db8::1"] {
             assert_eq!(poll(far, |_| ()).now_ns, 16 * NS_PER_S, "{far}");
         }
+    }
+
+    /// A near server, known by 20 exchanges of 10 µs there and back, one a second until `now`.
+    fn near_server(now: RawTime) -> Association {
+        let address = SocketAddr::from(([10, 0, 0, 1], 123));
+        let kind = SourceKind::Server { host: address.ip().to_string(), port: 123 };
+        let settings = SourceSettings { burst: 0, ..SourceSettings::new("s", kind) };
+        let mut server = Association::ntp(now, AssociationId(0), 0, address, &settings, 0);
+        for k in (1..=20).rev() {
+            let t1 = now.plus_ns(-k * NS_PER_S);
+            let t4 = t1.plus_ns(10_000);
+            server.take_exchange(&Exchange { t1, t4, upper_ns: 5_000, lower_ns: -5_000, stamp_ns: 0, pair: None });
+        }
+        server
+    }
+
+    #[test]
+    fn the_second_of_a_pair_is_due_when_the_first_is_answered_and_takes_the_turn_of_a_poll() {
+        let start = RawTime::from_ns(100 * NS_PER_S);
+        let mut server = near_server(start);
+        assert_eq!((server.begin_poll(start, 0), server.next_poll), (1, start.plus_ns(NS_PER_S)));
+        let pair = server.pair.expect("pairs are tried");
+        assert!(!server.follows_up(None) && !server.follows_up(Some(pair + 1)), "that is another request's answer");
+        assert!(server.follows_up(Some(pair)) && !server.follows_up(Some(pair)), "once");
+        assert_eq!((server.next_poll, server.counters.sent), (start.plus_ns(2 * NS_PER_S), 2));
+
+        // Unanswered, it is followed by nothing; the next one comes in its own time.
+        let next = server.next_poll;
+        assert_eq!((server.begin_poll(next, 0), server.next_poll), (1, next.plus_ns(NS_PER_S)));
+        let lost = server.pair.expect("as above");
+        assert_eq!(server.begin_poll(server.next_poll, 0), 1);
+        assert!(server.pair != Some(lost) && !server.follows_up(Some(lost)), "too late");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Is it worth asking in pairs? How much sooner the second of a pair is there and back than the first.
 //!
 //! The first request after a pause wakes processors on its way out, and its answer finds them awake on the way back: the
-//! path is longer one way, by microseconds that no stamp shows. The second of a pair finds everybody awake both ways. But
-//! pairs come half as often, so where nobody sleeps they only cost: the clock has twice as long to wander. What a pair
-//! saves is read from its own two round trips, and a few pairs decide.
+//! path is longer one way, by microseconds that no stamp shows. The second of a pair, sent with the first or upon its
+//! answer, finds everybody awake both ways. But pairs come half as often, so where nobody sleeps they only cost: the clock
+//! has twice as long to wander. What a pair saves is read from its own two round trips, and a few pairs decide.
 
 use std::collections::VecDeque;
 
