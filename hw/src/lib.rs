@@ -27,6 +27,7 @@ mod control;
 pub mod counter;
 pub mod discipline;
 pub mod hwtstamp;
+mod inbox;
 pub mod nic;
 pub mod phc;
 pub mod ptp_socket;

@@ -7,7 +7,6 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
 use truebound_core::io::PtpChannel;
@@ -15,8 +14,9 @@ use truebound_core::settings::PtpTransport;
 use truebound_core::time::{PhcTime, RealTime};
 
 use crate::control::{self, Ancillary};
+use crate::inbox::Inbox;
 use crate::nic::Interface;
-use crate::socket::{Batch, SentStamp, StampSupport, drain_stamps, enable_stamps};
+use crate::socket::{Batch, SentStamp, StampSupport, enable_stamps};
 use crate::sys::{self, device};
 
 /// EtherType of PTP.
@@ -48,8 +48,7 @@ pub struct PtpSocket {
     groups: [SockaddrStorage; 2],
     stamping: StampSupport,
     has_hardware: bool,
-    one_by_one: AtomicBool,
-    skipped: AtomicU64,
+    inbox: Inbox,
 }
 
 /// A PTP message as it was received.
@@ -92,8 +91,7 @@ impl PtpSocket {
             PtpTransport::Udp6 => join_ipv6(&fd, interface, index, port(channel))?,
             PtpTransport::Ethernet => join_ethernet(&fd, index, channel)?,
         };
-        let (one_by_one, skipped) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(PtpSocket { fd, transport, channel, groups, stamping, has_hardware, one_by_one, skipped })
+        Ok(PtpSocket { fd, transport, channel, groups, stamping, has_hardware, inbox: Inbox::default() })
     }
 
     /// Which of the kernel's stamps it agreed to.
@@ -111,7 +109,7 @@ impl PtpSocket {
     /// Entries of the error queue so far that were no transmit stamp.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
+        self.inbox.skipped()
     }
 
     /// Sends a message to the peers on the link or to everybody, without waiting.
@@ -130,7 +128,7 @@ impl PtpSocket {
 
     /// Receives what is there; see [`crate::socket::StampSocket::receive`]. [`PtpSocket::messages`] shows it.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
-        batch.fill(self.as_fd(), &self.one_by_one)
+        self.inbox.receive(self.as_fd(), batch)
     }
 
     /// The messages that the last receipt brought, in order: whole ones, and none that this host sent itself.
@@ -149,7 +147,7 @@ impl PtpSocket {
 
     /// Drains the error queue; see [`crate::socket::StampSocket::sent_stamps`].
     pub fn sent_stamps(&self, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
-        drain_stamps(self.as_fd(), &mut Batch::new(1), &self.one_by_one, &self.skipped, visit)
+        self.inbox.all_stamps(self.as_fd(), &mut Batch::new(1), visit)
     }
 }
 

@@ -13,7 +13,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, TimestampingFlag, bind, connect, getsockname, setsockopt,
@@ -22,6 +22,7 @@ use nix::sys::socket::{
 use truebound_core::time::{PhcTime, RealTime};
 
 use crate::control::{self, Ancillary};
+use crate::inbox::Inbox;
 use crate::sys::{self, Message, Parcel};
 
 /// A nonblocking UDP socket with kernel stamps. Readiness is the caller's business: readable for datagrams, error for
@@ -35,12 +36,9 @@ pub struct StampSocket {
     stamping: StampSupport,
     /// What is sent is stamped without being asked for.
     stamps_all: bool,
-    /// The kernel (or the world in its place) lacks recvmmsg(2).
-    one_by_one: AtomicBool,
-    /// It lacks sendmmsg(2).
+    inbox: Inbox,
+    /// The kernel (or the world in its place) lacks sendmmsg(2).
     sends_one_by_one: AtomicBool,
-    /// Entries of the error queue that were no transmit stamp.
-    skipped: AtomicU64,
 }
 
 /// Which stamps the kernel agreed to.
@@ -148,9 +146,8 @@ impl StampSocket {
             bound: None,
             stamping,
             stamps_all,
-            one_by_one: AtomicBool::new(false),
+            inbox: Inbox::default(),
             sends_one_by_one: AtomicBool::new(false),
-            skipped: AtomicU64::new(0),
         })
     }
 
@@ -175,7 +172,7 @@ impl StampSocket {
     /// Entries of the error queue so far that were no transmit stamp: ICMP errors, other stages, cut packets.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
+        self.inbox.skipped()
     }
 
     /// Sends one datagram without waiting.
@@ -237,7 +234,7 @@ impl StampSocket {
     /// Receives what is there, up to the batch's capacity, and returns how many; [`io::ErrorKind::WouldBlock`] if
     /// nothing is. Fewer than the capacity does not mean that no more is there. After an error the batch is empty.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
-        batch.fill(self.as_fd(), &self.one_by_one)
+        self.inbox.receive(self.as_fd(), batch)
     }
 
     /// Drains the error queue through `batch`, shows each transmit stamp to `visit` and returns how many there were.
@@ -245,55 +242,13 @@ impl StampSocket {
     ///
     /// A datagram of more than about 950 bytes does not fit with its headers, so its stamp is skipped.
     pub fn sent_stamps(&self, batch: &mut Batch, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
-        drain_stamps(self.as_fd(), batch, &self.one_by_one, &self.skipped, visit)
+        self.inbox.all_stamps(self.as_fd(), batch, visit)
     }
 
     /// The same for one batch. Gives how many entries the queue held, up to the batch's capacity: 0 if it was empty.
     pub fn some_stamps(&self, batch: &mut Batch, visit: &mut dyn FnMut(SentStamp<'_>)) -> io::Result<usize> {
-        some_stamps(self.as_fd(), batch, &self.one_by_one, &self.skipped, visit)
+        self.inbox.some_stamps(self.as_fd(), batch, visit)
     }
-}
-
-/// Drains a socket's error queue, shows each transmit stamp to `visit` and returns how many there were; what else was
-/// there is counted in `skipped`.
-pub(crate) fn drain_stamps(
-    fd: BorrowedFd<'_>,
-    batch: &mut Batch,
-    one_by_one: &AtomicBool,
-    skipped: &AtomicU64,
-    visit: &mut dyn FnMut(SentStamp<'_>),
-) -> io::Result<usize> {
-    let mut visited = 0;
-    let mut count = |stamp: SentStamp<'_>| {
-        visited += 1;
-        visit(stamp);
-    };
-    while some_stamps(fd, batch, one_by_one, skipped, &mut count)? > 0 {}
-    Ok(visited)
-}
-
-fn some_stamps(
-    fd: BorrowedFd<'_>,
-    batch: &mut Batch,
-    one_by_one: &AtomicBool,
-    skipped: &AtomicU64,
-    visit: &mut dyn FnMut(SentStamp<'_>),
-) -> io::Result<usize> {
-    let taken = match batch.take(fd, one_by_one, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-        taken => taken?,
-    };
-    for message in batch.messages() {
-        let control = message.control();
-        // The tail of a cut packet is not the payload's.
-        if control::is_sent_stamp(control) && !message.is_truncated() {
-            let (kernel, hardware) = (control::software_stamp(control), control::hardware_stamp(control));
-            visit(SentStamp { packet: message.data(), kernel, hardware });
-        } else {
-            skipped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    Ok(taken)
 }
 
 impl AsFd for StampSocket {
@@ -356,35 +311,10 @@ impl Batch {
         self.messages.len()
     }
 
-    /// Receives what is there. `one_by_one` is set if the kernel lacks recvmmsg(2).
-    pub(crate) fn fill(&mut self, fd: BorrowedFd<'_>, one_by_one: &AtomicBool) -> io::Result<usize> {
-        self.take(fd, one_by_one, libc::MSG_DONTWAIT)
-    }
-
-    /// The same with other flags.
-    fn take(&mut self, fd: BorrowedFd<'_>, one_by_one: &AtomicBool, flags: libc::c_int) -> io::Result<usize> {
+    /// Lets `receive` fill the first of the buffers; it gives how many. After an error the batch is empty.
+    pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut [Message]) -> io::Result<usize>) -> io::Result<usize> {
         self.filled = 0;
-        if !one_by_one.load(Ordering::Relaxed) {
-            match sys::receive_many(fd, &mut self.messages, flags) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => one_by_one.store(true, Ordering::Relaxed),
-                received => {
-                    self.filled = received?;
-                    return Ok(self.filled);
-                }
-            }
-        }
-        self.take_one_by_one(fd, flags)
-    }
-
-    /// The same by recvmsg(2). An error behind a datagram is not worth losing the datagram for.
-    fn take_one_by_one(&mut self, fd: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<usize> {
-        for message in &mut self.messages {
-            match sys::receive_one(fd, message, flags) {
-                Ok(()) => self.filled += 1,
-                Err(error) if self.filled == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
+        self.filled = receive(&mut self.messages)?;
         Ok(self.filled)
     }
 
@@ -424,7 +354,7 @@ mod tests {
     fn without_recvmmsg_datagrams_come_one_by_one() {
         let server = StampSocket::server((Ipv4Addr::LOCALHOST, 0).into()).expect("a server socket");
         let client = StampSocket::client(server.local_addr().expect("bound")).expect("a client socket");
-        server.one_by_one.store(true, Ordering::Relaxed); // as after ENOSYS
+        server.inbox.one_by_one.store(true, Ordering::Relaxed); // as after ENOSYS
         let mut batch = Batch::new(3);
         let error = server.receive(&mut batch).expect_err("nothing there");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
