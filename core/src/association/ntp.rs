@@ -195,6 +195,7 @@ impl ClaimFormat {
             ClaimFormat::Fine => extensions
                 .find(FINE_ROOT)
                 .and_then(FineRoot::parse)
+                .filter(|root| *root != FineRoot::REQUEST)
                 .map(|root| root_ns(root.delay.to_ns_up(), root.dispersion.to_ns_up(), FineTime::LSB_NS_UP)),
             ClaimFormat::Exact => extensions
                 .find(EXACT_CLAIM)
@@ -544,6 +545,7 @@ mod tests {
             (ClaimFormat::Header, Some(fine(0, 0))),
             (ClaimFormat::Fine, None),
             (ClaimFormat::Fine, Some(exact)),
+            (ClaimFormat::Fine, Some(FineRoot::REQUEST.write())),
             (ClaimFormat::Exact, None),
             (ClaimFormat::Exact, Some(fine(0, 0))),
             (ClaimFormat::Exact, Some(ExactClaim::REQUEST.write())),

@@ -63,8 +63,8 @@ pub struct FineRoot {
 }
 
 impl FineRoot {
-    /// "Please tell."
-    pub const REQUEST: FineRoot = FineRoot { delay: FineTime(0), dispersion: FineTime(0) };
+    /// "Please tell." Nobody reads the values; a server that merely sends the field back is not to seem perfect.
+    pub const REQUEST: FineRoot = FineRoot { delay: FineTime(u32::MAX), dispersion: FineTime(u32::MAX) };
 
     const MAGIC: [u8; 4] = [0xf5, 0xbe, 0xdd, 0x9a];
 
