@@ -38,6 +38,9 @@ const NEAR_NS: i64 = 100_000;
 const BURST_SPACING_NS: i64 = NS_PER_S / 8;
 /// And this elsewhere (RFC 5905 asks for 2 s).
 const PUBLIC_BURST_SPACING_NS: i64 = 2 * NS_PER_S;
+/// After so long without an exchange, and so many polls, an estimator begins anew.
+const SILENCE_NS: i64 = 600 * NS_PER_S;
+const SILENCE_POLLS: i64 = 16;
 
 /// How often to ask.
 #[derive(Clone, Copy, Debug)]
@@ -588,6 +591,7 @@ impl Association {
         let omega = self.estimator.at(exchange.t4).map_or(0.0, |estimate| estimate.omega.as_fraction());
         let run_ns = crate::units::to_i64((omega * crate::units::to_f64(exchange.t4.ns_since(exchange.t1))).round());
         self.delay_ns = exchange.strip_ns().saturating_add(run_ns);
+        self.estimator.renew_after(SILENCE_NS.max(self.poll.now_ns.saturating_mul(SILENCE_POLLS)), exchange.t4);
         self.estimator.push(exchange);
         if let Some(exchanges) = &mut self.exchanges {
             exchanges.push(*exchange);
